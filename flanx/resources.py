@@ -1,0 +1,60 @@
+"""Where files are looked for: as written, in the data folder, or inside an installed package."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from flanx.errors import UserError
+
+PACKAGE_SCHEME = "pkg://"
+
+
+def data_dir(explicit: str | None = None) -> str | None:
+    """The data folder: `explicit`, else the environment's FLANX_DATA_DIR, else None."""
+    return explicit or os.environ.get("FLANX_DATA_DIR") or None
+
+
+def resolve(path: str, data_folder: str | None = None) -> str:
+    """Finds the file or folder that `path` names.
+
+    `pkg://flanx.tasks/playground/vocabulary.model` ships inside a package; an absolute path or a URL
+    (`gs://...`) is taken as it is; a relative path is tried under the working directory and then
+    under the data folder (`data_folder`, else FLANX_DATA_DIR).
+
+    Raises:
+      UserError: nothing is there; the message names every place looked in.
+    """
+    if path.startswith(PACKAGE_SCHEME):
+        return _in_package(path)
+    if "://" in path:
+        return path
+    expanded = Path(path).expanduser()
+    places = [expanded]
+    folder = data_dir(data_folder)
+    if folder and not expanded.is_absolute():
+        places.append(Path(folder).expanduser() / path)
+    for place in places:
+        if place.exists():
+            return str(place.absolute())
+    looked = ", ".join(str(place.absolute()) for place in places)
+    mend = (
+        "" if folder or expanded.is_absolute() else "; set DATA_DIR or FLANX_DATA_DIR to its folder"
+    )
+    raise UserError(f"no such file or folder: '{path}' (looked in {looked}){mend}")
+
+
+def gin_folder() -> Path:
+    """The folder of gin files that ship with flanx: beside the code in a wheel, else in the checkout."""
+    package = Path(__file__).parent
+    installed = package / "gin"
+    return installed if installed.is_dir() else package.parent / "gin"
+
+
+def _in_package(path: str) -> str:
+    package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(package)
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        found = Path(location) / inside
+        if found.exists():
+            return str(found)
+    raise UserError(f"no such file in package '{package}': '{inside}' (from '{path}')")

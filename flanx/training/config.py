@@ -1,0 +1,176 @@
+"""What a training run is made of. Plain frozen dataclasses: gin fills them at the edge, nothing else reads gin."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flanx.data.request import StoreRequest
+from flanx.evaluation.suites import EvalSuite
+from flanx.models.t5.config import T5Config
+from flanx.training.optimizer import Adafactor, AdamW
+from flanx.training.schedules import Constant, Schedule
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The examples to train on and how they become batches.
+
+    Attributes:
+      mixture: mixture, dataset, task, or a glob over them (T5X: MIXTURE_OR_TASK_NAME).
+      feature_lengths: most tokens of a row, `{"inputs": n, "targets": m}`, EOS included.
+      vocabulary: SentencePiece model (a path, or `pkg://package/file`), or None for the tasks' own.
+      cache_dir: where token stores lie.
+      data_dir: where relative data files are looked up; None for the environment's FLANX_DATA_DIR.
+      split: split of the mixture to train on.
+      num_tasks: take only this many datasets, nested: those at N are among those at N' > N.
+      template_types: `("zs_opt", ...)` or `{"zs_opt": share, ...}`; None for all at equal shares.
+      template_seed: seed of templates, option styles and exemplars.
+      imports: modules of the user's that register tasks.
+      max_examples: most examples taken of each task, None for all.
+      packing: several examples a row, attention kept apart; False for one example a row.
+      block_size: examples that are mixed, shuffled and packed together.
+      cache_workers: processes that fill the store; None for one a core.
+    """
+
+    mixture: str
+    feature_lengths: Mapping[str, int]
+    cache_dir: str
+    vocabulary: str | None = None
+    data_dir: str | None = None
+    split: str = "train"
+    num_tasks: int | None = None
+    template_types: Mapping[str, float] | tuple[str, ...] | None = None
+    template_seed: int = 0
+    imports: tuple[str, ...] = ()
+    max_examples: int | None = None
+    packing: bool = True
+    block_size: int = 2048
+    cache_workers: int | None = None
+
+    def request(self) -> StoreRequest:
+        """The token store that training reads."""
+        return StoreRequest(
+            mixture=self.mixture,
+            split=self.split,
+            feature_lengths=dict(self.feature_lengths),
+            vocabulary=self.vocabulary,
+            cache_dir=self.cache_dir,
+            data_dir=self.data_dir,
+            num_tasks=self.num_tasks,
+            template_types=self.template_types,
+            seed=self.template_seed,
+            imports=tuple(self.imports),
+            max_examples=self.max_examples,
+        )
+
+    def eval_request(self, suite: EvalSuite) -> StoreRequest:
+        """The token store that one evaluation suite reads: this data's lengths, vocabulary and folders."""
+        return StoreRequest(
+            mixture=suite.mixture or self.mixture,
+            split=suite.split,
+            feature_lengths=dict(suite.feature_lengths or self.feature_lengths),
+            vocabulary=self.vocabulary,
+            cache_dir=self.cache_dir,
+            data_dir=self.data_dir,
+            num_tasks=suite.num_tasks,
+            template_types=suite.template_types,
+            seed=self.template_seed,
+            imports=tuple(self.imports),
+            max_examples=suite.max_examples,
+            for_eval=True,
+        )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Cross-entropy and what is added to it.
+
+    Attributes:
+      z_loss: weight of log(Z)^2 (T5X: Z_LOSS).
+      label_smoothing: probability spread over the vocabulary (T5X: LABEL_SMOOTHING).
+      normalizing_factor: what the summed loss is divided by: None for the number of real target tokens in the
+        whole batch, or a constant (T5X: LOSS_NORMALIZING_FACTOR).
+    """
+
+    z_loss: float = 1e-4
+    label_smoothing: float = 0.0
+    normalizing_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written and which are kept.
+
+    Attributes:
+      period: steps between checkpoints; the last step is always saved.
+      keep: newest checkpoints kept; None for all.
+      keep_best: beside them, the best by `best_metric`.
+      best_metric: an evaluation metric, as named in metrics.jsonl; None to keep by age alone.
+      best_mode: "max" or "min".
+    """
+
+    period: int = 1000
+    keep: int | None = 3
+    keep_best: int = 1
+    best_metric: str | None = None
+    best_mode: str = "max"
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How devices are laid out: `data` times `model` must give their number; data=-1 takes what is left."""
+
+    replica: int = 1
+    data: int = -1
+    model: int = 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run: `flanx.training.loop.train` needs nothing else.
+
+    Attributes:
+      model_dir: where everything of the run is written (T5X: MODEL_DIR).
+      model: network configuration.
+      data: training examples.
+      train_steps: steps of this run (T5X counts the checkpoint's as well; flanx does not).
+      batch_size: rows of a global batch.
+      optimizer: Adafactor with T5X's numbers unless set.
+      schedule: learning rate as a function of the step.
+      loss: loss terms and normalisation.
+      microbatches: parts of the batch whose gradients are summed one after the other.
+      gradient_clip: largest global norm of the gradient, None for no clipping.
+      seed: seed of parameters, dropout and the order of examples (T5X: RANDOM_SEED).
+      initial_checkpoint_path: parameters to start from (T5X: INITIAL_CHECKPOINT_PATH): a MODEL_DIR, one of its
+        checkpoints, or exported parameters.
+      evals: evaluation suites.
+      eval_period: steps between evaluations; 0 to evaluate only at the ends.
+      eval_steps: most batches of each task in teacher-forced evaluation, None for all (T5X: EVAL_STEPS).
+      eval_at_start: evaluate before the first step, so that the summary can tell tuned from untuned.
+      checkpoint: saving and keeping.
+      log_period: steps between lines of metrics.jsonl.
+      mesh: layout of devices.
+      prng: JAX random generator of dropout ("threefry2x32", or "rbg", which is faster on TPU).
+      compile_cache: folder of compiled programs; None for `<cache_dir>/xla`, "" to keep none.
+    """
+
+    model_dir: str
+    model: T5Config
+    data: DataConfig
+    train_steps: int
+    batch_size: int
+    optimizer: Adafactor | AdamW = field(default_factory=Adafactor)
+    schedule: Schedule = field(default_factory=Constant)
+    loss: LossConfig = field(default_factory=LossConfig)
+    microbatches: int = 1
+    gradient_clip: float | None = None
+    seed: int = 0
+    initial_checkpoint_path: str | None = None
+    evals: tuple[EvalSuite, ...] = ()
+    eval_period: int = 1000
+    eval_steps: int | None = None
+    eval_at_start: bool = True
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log_period: int = 10
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    prng: str = "threefry2x32"
+    compile_cache: str | None = None

@@ -1,0 +1,1 @@
+"""Mixture families: one file each. Installed as `flanx.mixtures`."""

@@ -1,0 +1,87 @@
+"""Packaging of flanx.
+
+`tasks/`, `mixtures/` and `gin/` stand at the top of the repository, where people look for them, and install inside the
+package as `flanx.tasks`, `flanx.mixtures` and `flanx/gin`: a top-level `tasks` in site-packages would collide with
+everyone's own, and a top-level `gin` would shadow gin-config.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "flanx/__init__.py").read_text()).group(1)
+
+# What each one earns its place with.
+REQUIRES = [
+    "jax>=0.10,<0.13",  # arrays, jit, sharding
+    "flax>=0.12.8,<0.14",  # linen modules
+    "optax>=0.2.8,<0.4",  # optimizer building blocks
+    "orbax-checkpoint>=0.11.30,<0.13",  # asynchronous, atomic, sharded checkpoints
+    "gin-config>=0.5,<0.6",  # run configuration, as T5X users know it
+    "seqio>=0.0.20,<0.1",  # the task registry that T5X and others read
+    "tensorflow-datasets>=4.9.10,<5",  # public datasets as task sources
+    "pyarrow>=18",  # token store, Parquet sources
+    "sentencepiece>=0.2,<0.3",  # tokenisation without TensorFlow
+    "protobuf>=4.25",  # extra ids are added to the SentencePiece model's own proto, as SeqIO adds them
+    "numpy>=2.0",
+    "etils>=1.10",  # epath: local and gs:// paths alike
+    "wrapt>=1.16",  # hands tasks to SeqIO when somebody imports it, not before
+    "rich>=13.7",  # progress display and tables
+    "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
+    "rouge-score>=0.1.2",  # the ROUGE-L that Natural Instructions scores with
+    "sacrebleu>=2.4",  # BLEU
+    "matplotlib>=3.8",  # curves and summary plots
+]
+
+EXTRAS = {
+    "test": [
+        "pytest>=8.3",
+        "hypothesis>=6.100",  # property tests of packing, mixing and resume
+        "ruff==0.17.5",
+        "mypy==2.4.1",
+        "build>=1.2",  # the wheel test builds one
+    ],
+    "tpu": ["jax[tpu]>=0.10,<0.13"],
+    "cuda": ["jax[cuda12]>=0.10,<0.13"],
+    "beam": ["apache-beam>=2.60"],
+}
+
+setup(
+    name="flanx",
+    version=VERSION,
+    description="Instruction tuning of language models the Flan way, in JAX, on TPU pods and GPUs",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["flanx", "flanx.*"]),
+        "flanx.tasks",
+        "flanx.mixtures",
+        "flanx.gin",
+    ],
+    package_dir={
+        "flanx": "flanx",
+        "flanx.tasks": "tasks",
+        "flanx.mixtures": "mixtures",
+        "flanx.gin": "gin",
+    },
+    package_data={
+        "flanx": ["py.typed"],
+        "flanx.tasks": ["**/*"],
+        "flanx.gin": ["**/*.gin"],
+    },
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["flanx = flanx.cli.main:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
