@@ -1,0 +1,1 @@
+"""The command line: one thin module a subcommand. Heavy imports happen inside `run`, never at import."""

@@ -1,5 +1,6 @@
 """What a training run is made of. Plain frozen dataclasses: gin fills them at the edge, nothing else reads gin."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -53,7 +54,7 @@ class DataConfig:
             split=self.split,
             feature_lengths=dict(self.feature_lengths),
             vocabulary=self.vocabulary,
-            cache_dir=self.cache_dir,
+            cache_dir=os.path.expanduser(self.cache_dir),
             data_dir=self.data_dir,
             num_tasks=self.num_tasks,
             template_types=self.template_types,
@@ -69,7 +70,7 @@ class DataConfig:
             split=suite.split,
             feature_lengths=dict(suite.feature_lengths or self.feature_lengths),
             vocabulary=self.vocabulary,
-            cache_dir=self.cache_dir,
+            cache_dir=os.path.expanduser(self.cache_dir),
             data_dir=self.data_dir,
             num_tasks=suite.num_tasks,
             template_types=suite.template_types,

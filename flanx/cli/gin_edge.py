@@ -1,0 +1,307 @@
+"""Where gin ends and plain Python begins: files and flags in, one frozen config object out.
+
+Nothing else in flanx reads gin. Its errors are turned into one line that names the file, line or flag and the mend.
+"""
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from flanx.cli.gin_bindings import COMMAND_LINE, Binding, bindings_of_file, bindings_of_text
+from flanx.errors import UserError, did_you_mean
+from flanx.resources import gin_folder
+
+T = TypeVar("T")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--gin_file`, `--gin.NAME=VALUE` and `--gin_search_paths`, as T5X users type them."""
+    group = parser.add_argument_group("configuration")
+    group.add_argument(
+        "--gin_file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="gin file; repeatable, later ones win; looked up in the working directory, the search "
+        "paths, and flanx's own gin folder",
+    )
+    group.add_argument(
+        "--gin_search_paths",
+        default="",
+        metavar="DIRS",
+        help="comma-separated folders to look gin files up in",
+    )
+    group.add_argument(
+        "--gin_binding",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="override one setting; usually written --gin.NAME=VALUE (a bare word or path is a string)",
+    )
+    group.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        dest="imports",
+        metavar="MODULE",
+        help="module of yours that registers tasks; repeatable",
+    )
+
+
+def build(
+    cls: type[T],
+    args: argparse.Namespace,
+    *,
+    extra_files: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    check_unused: bool = True,
+) -> T:
+    """Parses the files and flags of `args` and returns the configured `cls`.
+
+    Args:
+      cls: a dataclass that the gin files configure.
+      args: what `add_arguments` parsed.
+      extra_files: gin files read before those of `args`.
+      defaults: macros this command does not need, with values for when the configuration requires them.
+      check_unused: refuse a binding that nothing uses.
+
+    Raises:
+      UserError: an unreadable file, an unknown or unused name, a value left unset.
+    """
+    import gin
+    from gin import config as gin_config
+
+    files = [*extra_files, *args.gin_file]
+    if not files:
+        raise UserError(
+            f"no configuration: give --gin_file=FILE (flanx's own are in {gin_folder()}, "
+            "for instance --gin_file=quickstart.gin)"
+        )
+    folders = _search_folders(args)
+    flags = [_flag(text) for text in args.gin_binding]
+    gin.clear_config()
+    gin_config._LOCATION_PREFIXES[:] = folders
+    try:
+        bindings = [b for file in files for b in bindings_of_file(file, folders, set())]
+        with _quiet():
+            for file in files:
+                gin.parse_config_file(file)
+            gin.parse_config([f"{name} = {value}" for name, value in flags])
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_parse_message(error)) from error
+    bindings += bindings_of_text(_flag_text(flags), COMMAND_LINE, folders, set(), False)
+    for name, value in (defaults or {}).items():
+        if _is_required(gin_config, gin_config._CONFIG.get((name, "gin.macro"), {}).get("value")):
+            gin.bind_parameter(f"{name}/gin.macro.value", value)
+    _check_set(gin_config, bindings)
+    _pass_imports(gin, args.imports)
+    try:
+        config = gin.get_configurable(cls)()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_build_message(cls, error)) from error
+    if check_unused:
+        _check_unused(gin_config, bindings)
+    return config
+
+
+def operative_config() -> str:
+    """The settings that the last `build` used, defaults included, as a gin file that repeats it."""
+    import gin
+
+    return gin.operative_config_str()
+
+
+def _search_folders(args: argparse.Namespace) -> list[str]:
+    extra = [folder for folder in args.gin_search_paths.split(",") if folder]
+    return ["", *extra, str(gin_folder())]
+
+
+def _flag(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--gin.{text}: no value; write --gin.{text}=VALUE")
+    return name.strip(), _literal(value.strip())
+
+
+def _literal(value: str) -> str:
+    """A flag's value as gin source: references and Python literals as they are, anything else a string."""
+    if value[:1] in ("@", "%"):
+        return value
+    if value[:1] in "([{\"'" and re.search(r"[@%]", value):
+        return value
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError):
+        return repr(value)
+    return value
+
+
+def _flag_text(flags: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"{name} = {value}\n" for name, value in flags)
+
+
+def _pass_imports(gin: Any, modules: Sequence[str]) -> None:
+    """`--import` is the same as binding DataConfig.imports."""
+    if modules:
+        given = (
+            tuple(gin.query_parameter("flanx.training.config.DataConfig.imports") or ())
+            if (_bound("flanx.training.config.DataConfig", "imports"))
+            else ()
+        )
+        gin.bind_parameter("flanx.training.config.DataConfig.imports", (*given, *modules))
+
+
+def _bound(selector: str, argument: str) -> bool:
+    from gin import config as gin_config
+
+    return argument in gin_config._CONFIG.get(("", selector), {})
+
+
+def _check_set(gin_config: Any, bindings: Sequence[Binding]) -> None:
+    """Every macro that something refers to has a value."""
+    config = gin_config._CONFIG
+    macro = gin_config.macro
+    places = {b.written: b.place for b in bindings if b.is_macro}
+    for (scope, selector), parameters in config.items():
+        for name, value in parameters.items():
+            if _is_required(gin_config, value):
+                written = scope if selector == "gin.macro" else f"{selector}.{name}"
+                raise UserError(
+                    f"{written} is not set ({places.get(written, 'the configuration')} asks for it); "
+                    f"add --gin.{written}=VALUE"
+                )
+    defined = [scope for scope, selector in config if selector == "gin.macro"]
+    wrapper = gin_config.get_configurable(macro)
+    for reference in gin_config.iterate_references(config, to=wrapper):
+        name = reference.config_key[0]
+        if reference.config_key not in config:
+            raise UserError(
+                f"%{name} is used but never set; add --gin.{name}=VALUE{did_you_mean(name, defined)}"
+            )
+
+
+def _is_required(gin_config: Any, value: Any) -> bool:
+    return (
+        isinstance(value, gin_config.ConfigurableReference)
+        and value.configurable.wrapped == gin_config._retrieve_constant
+        and value.scoped_configurable_fn() is gin_config.REQUIRED
+    )
+
+
+def _check_unused(gin_config: Any, bindings: Sequence[Binding]) -> None:
+    """Refuses a binding that nothing used, unless it is a default of flanx's own that the user replaced."""
+    operative = gin_config._OPERATIVE_CONFIG
+    used_macros = {scope for scope, selector in operative if selector == "gin.macro"}
+    # A file's macro may be overridden by a later, more precise binding; a flag must have its effect.
+    referred = frozenset().union(*(b.macros for b in bindings))
+    for binding in bindings:
+        if binding.shipped:
+            continue
+        if binding.is_macro:
+            overridden = binding.selector in referred and binding.place != COMMAND_LINE
+            if binding.selector not in used_macros and not overridden:
+                raise UserError(
+                    f"{binding.place}: nothing uses {binding.written}"
+                    f"{did_you_mean(binding.written, used_macros)}"
+                )
+        elif not _parameter_used(operative, binding):
+            names = {
+                f"{selector.rsplit('.', 1)[-1]}.{p}"
+                for (_, selector), ps in operative.items()
+                for p in ps
+            }
+            short = f"{binding.selector.rsplit('.', 1)[-1]}.{binding.argument}"
+            raise UserError(
+                f"{binding.place}: nothing uses {binding.written}"
+                f"{did_you_mean(short, names - {short})}"
+            )
+
+
+def _parameter_used(operative: dict, binding: Binding) -> bool:
+    name = binding.selector.rsplit(".", 1)[-1]
+    for (scope, selector), parameters in operative.items():
+        if selector.rsplit(".", 1)[-1] != name or binding.argument not in parameters:
+            continue
+        if not binding.scope or scope == binding.scope or scope.startswith(binding.scope + "/"):
+            return True
+    return False
+
+
+def _parse_message(error: Exception) -> str:
+    """Gin's parse errors in one line: the fault, then the file and line it names."""
+    text = " ".join(str(error).split())
+    where = re.findall(r"In file \"?([^\"]+?)\"?, line (\d+)", text)
+    text = re.split(r" ?In (?:file|bindings string)", text)[0].strip().rstrip(".")
+    place = f"{where[0][0]}:{where[0][1]}" if where else COMMAND_LINE
+    return f"{place}: {_plain(text)}{_module_hint(error)}"
+
+
+def _plain(text: str) -> str:
+    """What gin says of a wrong name, in plain words and with the nearest right one."""
+    from gin import config as gin_config
+
+    known = list(gin_config._REGISTRY._selector_map.values())
+    if found := re.search(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", text):
+        selector, parameter = found.groups()
+        name = selector.rsplit(".", 1)[-1]
+        fields = [
+            field.name
+            for configurable in known
+            if configurable.name == name and dataclasses.is_dataclass(configurable.wrapped)
+            for field in dataclasses.fields(configurable.wrapped)
+        ]
+        return f"{selector} has no setting '{parameter}'{did_you_mean(parameter, fields)}"
+    if found := re.search(
+        r"Couldn't resolve selector \S+; <module '([^']+)'.*has no attribute (\w+)", text
+    ):
+        module, name = found.groups()
+        return f"{module} has no '{name}'{did_you_mean(name, vars(sys.modules[module]))}"
+    if found := re.search(r"No configurable matching '([^']+)'", text):
+        name = found.group(1)
+        hint = did_you_mean(name.rsplit(".", 1)[-1], [configurable.name for configurable in known])
+        return f"nothing to configure is named '{name}'{hint or '; a gin file must use it first'}"
+    return text
+
+
+def _module_hint(error: Exception) -> str:
+    return "; is its folder on PYTHONPATH?" if isinstance(error, ImportError) else ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Gin logs an error for each search path a file is not in; the file is found in the next one."""
+
+    def relevant(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Path not found")
+
+    root = logging.getLogger()
+    root.addFilter(relevant)
+    try:
+        yield
+    finally:
+        root.removeFilter(relevant)
+
+
+def _build_message(cls: type, error: Exception) -> str:
+    text = " ".join(str(error).split())
+    missing = re.search(r"No values supplied by Gin or caller for arguments: \[([^\]]*)\]", text)
+    owner = re.search(
+        r"In call to configurable '([^']+)'(?: \([^)]*\))?(?: in scope '([^']+)')?", text
+    )
+    if missing and owner:
+        names = missing.group(1).replace("'", "")
+        scope = f"{owner.group(2)}/" if owner.group(2) else ""
+        return f"{scope}{owner.group(1)} needs a value for {names}; bind it in a gin file or a --gin flag"
+    if "not registered" in text or "was never" in text or "No configurable" in text:
+        return f"no gin file configures {cls.__name__}; include 'runs/train.gin' in yours"
+    return re.split(r" In call to configurable", text)[0]

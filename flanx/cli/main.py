@@ -1,0 +1,94 @@
+"""The `flanx` command: finds the subcommand, runs it, and turns errors into exit statuses.
+
+Exit status: 0 done; 2 the user's mistake, one line and no traceback; 75 preempted with a checkpoint saved (start it
+again); 1 anything else.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from flanx import __version__
+from flanx.errors import UserError, did_you_mean
+
+COMMANDS = {
+    "train": "train a model on a mixture of tasks",
+    "eval": "evaluate a trained model on held-in and held-out tasks",
+    "infer": "answer prompts with a trained model",
+    "cache": "render and tokenise a mixture into the token store",
+    "tasks": "list, show, check and create tasks",
+}
+
+EPILOG = """\
+examples:
+  flanx train --gin_file=quickstart.gin
+  flanx tasks show playground.reverse -n 3
+  flanx infer runs/quickstart --prompt "Reverse the list: dog, cat, fox"
+
+`flanx COMMAND --help` shows the options of one command, with an example.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        _top_parser().print_help()
+        return 0
+    if argv[0] == "--version":
+        print(f"flanx {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        hint = did_you_mean(argv[0], COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
+        print(f"flanx: no command '{argv[0]}'{hint}", file=sys.stderr)
+        return 2
+    return _run(argv[0], argv[1:])
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    table = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return argparse.ArgumentParser(
+        prog="flanx",
+        description="Instruction tuning of language models the Flan way.\n\ncommands:\n" + table,
+        usage="flanx [--version] COMMAND [OPTIONS]",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _run(command: str, argv: list[str]) -> int:
+    module = importlib.import_module(f"flanx.cli.{command}")
+    parser = argparse.ArgumentParser(
+        prog=f"flanx {command}",
+        description=module.HELP,
+        epilog=module.EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    try:
+        args = parser.parse_args(_gin_flags_together(argv))
+        return module.run(args)
+    except UserError as error:
+        # A child process that already said its line passes an empty message on.
+        if str(error):
+            print(f"flanx {command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output went away (`flanx tasks list | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _gin_flags_together(argv: list[str]) -> list[str]:
+    """Turns T5X's `--gin.NAME=VALUE` flags into `--gin_binding NAME=VALUE`, which argparse can take."""
+    out: list[str] = []
+    for word in argv:
+        if word.startswith("--gin."):
+            out += ["--gin_binding", word.removeprefix("--gin.")]
+        else:
+            out.append(word)
+    return out

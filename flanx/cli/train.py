@@ -1,0 +1,59 @@
+"""`flanx train`: one gin file, one trained model."""
+
+import argparse
+import sys
+
+from flanx.cli import gin_edge
+
+HELP = """\
+Train a model on a mixture of tasks, evaluate it on held-in and held-out ones, and leave
+checkpoints, metrics and predictions in MODEL_DIR. A run that was stopped goes on where it was."""
+
+EXAMPLE = """\
+examples:
+  flanx train --gin_file=quickstart.gin
+  flanx train --gin_file=recipes/natural_instructions.gin --gin.MODEL_DIR=runs/ni \\
+      --gin.DATA_DIR=natural-instructions --gin.VOCABULARY=spiece.model --gin.TRAIN_STEPS=200
+"""
+
+PREEMPTED = 75
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    gin_edge.add_arguments(parser)
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="print the configuration and the model's size, and stop",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from flanx.training.config import TrainConfig
+
+    config = gin_edge.build(TrainConfig, args)
+    text = gin_edge.operative_config()
+    if args.dry_run:
+        return _describe(config, text)
+    from flanx.training.loop import train
+
+    result = train(config, config_text=text)
+    if result.preempted:
+        print(
+            f"flanx train: stopped at step {result.step}, checkpoint saved; run the same command to go on",
+            file=sys.stderr,
+        )
+        return PREEMPTED
+    return 0
+
+
+def _describe(config, text: str) -> int:
+    from flanx.models.t5.flops import train_step_flops
+
+    lengths = config.data.feature_lengths
+    flops = train_step_flops(config.model, config.batch_size, lengths["inputs"], lengths["targets"])
+    print(text)
+    print(f"# parameters: {config.model.num_parameters():,}")
+    print(f"# FLOPs a step: {flops:.4g}")
+    print(f"# steps: {config.train_steps:,}; rows a batch: {config.batch_size:,}")
+    return 0
