@@ -23,8 +23,8 @@ REQUIRES = [
     "seqio>=0.0.20,<0.1",  # the task registry that T5X and others read
     "tensorflow-datasets>=4.9.10,<5",  # public datasets as task sources
     "pyarrow>=18",  # token store, Parquet sources
-    "sentencepiece>=0.2,<0.3",  # tokenisation without TensorFlow
-    "protobuf>=4.25",  # extra ids are added to the SentencePiece model's own proto, as SeqIO adds them
+    # Tokenisation without TensorFlow. From 0.2.3 on its proto wants a newer protobuf than TensorFlow allows.
+    "sentencepiece>=0.2,<0.2.3",
     "numpy>=2.0",
     "etils>=1.10",  # epath: local and gs:// paths alike
     "wrapt>=1.16",  # hands tasks to SeqIO when somebody imports it, not before
@@ -41,7 +41,9 @@ EXTRAS = {
         "hypothesis>=6.100",  # property tests of packing, mixing and resume
         "ruff==0.17.5",
         "mypy==2.4.1",
-        "build>=1.2",  # the wheel test builds one
+        "build>=1.2",  # the packaging test builds a wheel
+        "setuptools>=69",  # ... with what is already installed
+        "wheel>=0.43",
     ],
     "tpu": ["jax[tpu]>=0.10,<0.13"],
     "cuda": ["jax[cuda12]>=0.10,<0.13"],

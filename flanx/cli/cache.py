@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     requests = _requests(args)
     if args.dry_run:
         for request in requests:
-            print(json.dumps(json.loads(request.to_json()), indent=1))
+            print(json.dumps(request.to_json(), indent=1))
         return 0
     from flanx.prep.cache import cache
 

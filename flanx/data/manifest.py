@@ -1,0 +1,237 @@
+"""A mixture resolved: which stores to read, at which rates, and whether they still stand for their sources."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import flanx
+from flanx.data import store
+from flanx.data.request import StoreRequest
+from flanx.errors import UserError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One task of a mixture.
+
+    Attributes:
+      task: task name.
+      dataset: dataset name, the task's without its template type.
+      type: template type ("zs_opt", ...), or "" for a bare SeqIO task.
+      category: the dataset's category, or "".
+      path: store folder, relative to the cache folder.
+      examples: rows in the store.
+      rate: mixing weight; an entry's share is its rate over the sum of rates.
+      tokens: number of tokens of each feature.
+      store_bytes: size of its tokens.arrow.
+      metrics: metric functions, as "module:name".
+      postprocessor: postprocessing function as "module:name", or None.
+      dropped: rows that did not reach the store, by reason.
+      clipped: examples of which a feature was cut to its length, by feature.
+    """
+
+    task: str
+    dataset: str
+    type: str
+    category: str
+    path: str
+    examples: int
+    rate: float
+    tokens: Mapping[str, int]
+    store_bytes: int = 0
+    metrics: tuple[str, ...] = ()
+    postprocessor: str | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    clipped: Mapping[str, int] = field(default_factory=dict)
+
+    def open(self, cache_dir: str | os.PathLike[str]) -> store.TaskStore:
+        """Opens this entry's store.
+
+        Raises:
+          flanx.data.store.StoreDamaged: it is not what `flanx cache` wrote.
+        """
+        return store.open(Path(cache_dir).expanduser() / self.path)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that a loader or evaluator has to know of a cached mixture.
+
+    Attributes:
+      mixture, split: as requested.
+      request: the request, as JSON.
+      feature_lengths: most tokens of each feature.
+      vocabulary: {"spec", "fingerprint", "size"} that the tokens were made with.
+      entries: tasks with at least one example, in the order of the mixture.
+      inputs: every code and data file that the result depends on, and folders whose new files it would depend on:
+        {"path", "size", "mtime_ns", "sha256"}.
+      flanx_version, format_version: what wrote it.
+    """
+
+    mixture: str
+    split: str
+    request: Mapping[str, Any]
+    feature_lengths: Mapping[str, int]
+    vocabulary: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+    inputs: Sequence[Mapping[str, Any]]
+    flanx_version: str = flanx.__version__
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over what decides the stream of examples: tasks, their stores and rates."""
+        parts = [(e.task, e.path, e.examples, e.rate) for e in self.entries]
+        canonical = json.dumps([parts, dict(self.vocabulary)["fingerprint"]])
+        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+
+    @property
+    def num_examples(self) -> int:
+        """Examples of all entries."""
+        return sum(entry.examples for entry in self.entries)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the manifest as JSON: a temporary file beside `path`, synced, then renamed."""
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f"{store.temporary_prefix()}{final.name}")
+        try:
+            with temporary.open("w") as handle:
+                json.dump(asdict(self), handle, separators=(",", ":"))
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(final)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def load(path: str | os.PathLike[str]) -> Manifest:
+    """Reads what `Manifest.save` wrote.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: it is not a manifest, or one of another format version.
+    """
+    content = Path(path).read_bytes()
+    try:
+        fields = json.loads(content)
+        if fields["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {fields['format_version']}")
+        entries = tuple(
+            Entry(**{**entry, "metrics": tuple(entry["metrics"])})
+            for entry in fields.pop("entries")
+        )
+        return Manifest(**fields, entries=entries)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a manifest of this flanx ({error})") from error
+
+
+def ready(request: StoreRequest) -> Manifest | None:
+    """The request's manifest if nothing has to be cached, else None.
+
+    Ready means: the manifest is there, written by this version; every file that the result depends on has its
+    size and time of change, or else its checksum; and every store has its size and its Arrow footer.
+    """
+    try:
+        manifest = load(request.manifest_path)
+    except (OSError, ValueError):
+        return None
+    if manifest.flanx_version != flanx.__version__:
+        return None
+    if not all(map(unchanged, manifest.inputs)):
+        return None
+    root = os.path.expanduser(request.cache_dir)
+    for entry in manifest.entries:
+        if not store.looks_whole(os.path.join(root, entry.path), entry.store_bytes):
+            return None
+    return manifest
+
+
+def record_of(path: str) -> dict[str, Any]:
+    """An `inputs` record: a file's size, time of change and checksum; of a folder, those of its list of names."""
+    found = os.stat(path)
+    size = len(os.listdir(path)) if os.path.isdir(path) else found.st_size
+    return {"path": path, "size": size, "mtime_ns": found.st_mtime_ns, "sha256": _checksum(path)}
+
+
+def unchanged(record: Mapping[str, Any]) -> bool:
+    """Whether a file or folder is as `record_of` found it: by time of change and size, else by checksum."""
+    path = record["path"]
+    try:
+        found = os.stat(path)
+        if found.st_mtime_ns == record["mtime_ns"]:
+            return os.path.isdir(path) or found.st_size == record["size"]
+        if not os.path.isdir(path) and found.st_size != record["size"]:
+            return False
+        return _checksum(path) == record["sha256"]
+    except OSError:
+        return False
+
+
+def _checksum(path: str) -> str:
+    if os.path.isdir(path):
+        return hashlib.sha256("\0".join(sorted(os.listdir(path))).encode()).hexdigest()
+    return store.file_sha256(path)
+
+
+def ensure(
+    requests: Iterable[StoreRequest], *, workers: int | None = None, progress: bool = True
+) -> list[Manifest]:
+    """Manifests of all requests; what is not ready is cached first, by `flanx cache` in a child process.
+
+    The child has this process's output streams and import path, so that TensorFlow, where a task needs it, never
+    enters this process. Of several training processes only one should call this.
+
+    Args:
+      requests: what is needed.
+      workers: processes that fill the store; None for one a core.
+      progress: False to keep the child quiet unless it fails.
+
+    Raises:
+      UserError: with an empty message where the child has printed its own, else how the child ended.
+    """
+    wanted = list(requests)
+    found = {request.manifest_path: ready(request) for request in wanted}
+    missing = [request for request in wanted if found[request.manifest_path] is None]
+    if missing:
+        _cache_in_child(missing, workers, progress)
+        for request in missing:
+            found[request.manifest_path] = load(request.manifest_path)
+    manifests = [found[request.manifest_path] for request in wanted]
+    return [manifest for manifest in manifests if manifest is not None]
+
+
+def _cache_in_child(requests: Sequence[StoreRequest], workers: int | None, progress: bool) -> None:
+    descriptor, path = tempfile.mkstemp(prefix="flanx-requests-", suffix=".json")
+    try:
+        with os.fdopen(descriptor, "w") as handle:
+            json.dump([request.to_json() for request in requests], handle)
+        command = [sys.executable, "-m", "flanx", "cache", "--requests", path]
+        if workers is not None:
+            command += ["--workers", str(workers)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        if not progress:
+            environment["FLANX_PROGRESS"] = "off"
+        status = subprocess.run(command, env=environment, check=False).returncode
+    finally:
+        Path(path).unlink(missing_ok=True)
+    if status == 2:
+        raise UserError("")  # the child has printed its line
+    if status < 0:
+        raise UserError(
+            f"flanx cache was killed by signal {-status}"
+            + (" (out of memory?); try fewer CACHE_WORKERS" if status == -9 else "")
+            + "; what it finished is kept, run again to go on"
+        )
+    if status:
+        raise RuntimeError(f"flanx cache ended with status {status}; its error is above")

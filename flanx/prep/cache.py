@@ -1,0 +1,244 @@
+"""`flanx cache`: every task of the requests rendered, tokenised and stored once; a manifest for each request."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from flanx import registry
+from flanx.data import manifest as manifests
+from flanx.data import store
+from flanx.data.manifest import Entry, Manifest
+from flanx.data.request import StoreRequest
+from flanx.errors import UserError
+from flanx.prep import progress as displays
+from flanx.prep.inputs import Inputs
+from flanx.prep.plan import Plan, plan, vocabulary_files
+from flanx.prep.pool import run_all, worker_count
+from flanx.prep.progress import Progress
+from flanx.prep.unit import DISK_FULL, Result, Unit
+
+_NAMED_FAILURES = 10  # more than these are only counted
+_NAMED_CHARACTERS = 400
+
+Results = Mapping[tuple, Result]
+
+
+def cache(
+    requests: Iterable[StoreRequest],
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    verify: bool = False,
+    force: bool = False,
+) -> list[Manifest]:
+    """Makes what is missing of the requests' token stores, and their manifests.
+
+    A task that fails does not stop the others; what was finished stays, also after a kill, and the next call goes on
+    from there.
+
+    Args:
+      requests: what to cache.
+      workers: processes; 0 for this one alone, None for one a core.
+      progress: display; None for a bar on a terminal and lines elsewhere.
+      verify: compare the checksum of every store that is there, and make damaged ones again.
+      force: make every store again.
+
+    Returns:
+      The requests' manifests, in their order.
+
+    Raises:
+      UserError: tasks that failed, by name; or no space is left; or nothing to train on remains.
+    """
+    wanted = list(requests)
+    ready = [None if verify or force else manifests.ready(request) for request in wanted]
+    plans = {
+        i: plan(request, force=force, verify=verify)
+        for i, request in enumerate(wanted)
+        if ready[i] is None
+    }
+    inputs = _inputs(plans.values())
+    units = _largest_first(plans.values())
+    with progress or displays.default() as shown:
+        for note in dict.fromkeys(note for p in plans.values() for note in p.notes):
+            shown.warn(note)
+        results = _run(units, workers, shown)
+        found = []
+        for i, request in enumerate(wanted):
+            manifest = ready[i]
+            if manifest is None:
+                manifest = _manifest(plans[i], results, inputs, shown)
+                _save(manifest, request)
+            found.append(manifest)
+    return found
+
+
+def _largest_first(plans: Iterable[Plan]) -> list[Unit]:
+    """Every store's unit once, those with the most data first, so that no large one is left for the end."""
+    sizes: dict[tuple, int] = {}
+    units: dict[tuple, Unit] = {}
+    for p in plans:
+        for unit in p.units:
+            units[unit.identity] = unit
+            sizes[unit.identity] = sum(map(os.path.getsize, p.data.get(unit.task, ())))
+    return sorted(units.values(), key=lambda unit: -sizes[unit.identity])
+
+
+def _run(units: Sequence[Unit], workers: int | None, progress: Progress) -> Results:
+    """Runs all units; raises UserError naming those that failed once the others are done."""
+    for folder in {Path(unit.cache_dir) for unit in units}:
+        _make_folder(folder)
+    progress.start(len(units))
+    results: dict[tuple, Result] = {}
+    failed: list[Result] = []
+    with contextlib.closing(run_all(units, worker_count(workers, len(units)))) as arriving:
+        for result in arriving:
+            unit = result.unit
+            if result.disk_full:
+                raise UserError(_no_space(unit.cache_dir, f"caching '{unit.task}'"))
+            if result.failure is not None:
+                failed.append(result)
+            else:
+                results[unit.identity] = result
+            if result.repaired:
+                progress.warn(f"'{unit.task}' was damaged and is made anew: {result.repaired}")
+            progress.advance(unit.task, int(result.meta.get("examples", 0)))
+    if failed:
+        progress.stop()
+        raise UserError(_failures(failed, len(units)))
+    return results
+
+
+def _save(manifest: Manifest, request: StoreRequest) -> None:
+    try:
+        manifest.save(request.manifest_path)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(_no_space(request.cache_dir, "writing the manifest")) from error
+
+
+def _no_space(folder: str, doing: str) -> str:
+    return (
+        f"no space left in {folder} while {doing}; free some, or set CACHE_DIR to another disk, and run "
+        "again to go on"
+    )
+
+
+def _failures(failed: Sequence[Result], total: int) -> str:
+    """One line a failed task; a single one, or one reason for all, is one line altogether."""
+    reasons = list(dict.fromkeys(_short(result.failure or "") for result in failed))
+    first = failed[0].unit
+    if len(failed) == 1:
+        named = (
+            reasons[0] if f"'{first.task}'" in reasons[0] else f"task '{first.task}': {reasons[0]}"
+        )
+        kept = "; the other tasks are kept" if total > 1 else ""
+        return f"{named}{kept}"
+    if len(reasons) == 1:
+        return f"{reasons[0]} ({len(failed)} of {total} tasks, '{first.task}' the first)"
+    lines = [f"  {r.unit.task} ({r.unit.split}): {_short(r.failure or '')}" for r in failed]
+    more = len(lines) - _NAMED_FAILURES
+    shown = lines[:_NAMED_FAILURES] + ([f"  and {more} more"] if more > 0 else [])
+    head = f"{len(failed)} of {total} tasks failed; the others are kept, run again to go on:"
+    return "\n".join([head, *shown])
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _NAMED_CHARACTERS else line[: _NAMED_CHARACTERS - 3] + "..."
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "manifests").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}); set CACHE_DIR to another folder"
+        ) from error
+    store.sweep(folder / "manifests")
+
+
+def _inputs(plans: Iterable[Plan]) -> Inputs:
+    """The state of all code and data files, taken before anything is read from them."""
+    earlier = []
+    plans = list(plans)
+    for p in plans:
+        try:
+            earlier += list(manifests.load(p.request.manifest_path).inputs)
+        except (OSError, ValueError):
+            continue
+    inputs = Inputs(earlier)
+    for p in plans:
+        inputs.add(_input_files(p))
+    return inputs
+
+
+def _input_files(p: Plan) -> list[str]:
+    data = (path for paths in p.data.values() for path in paths)
+    return [*p.code, *vocabulary_files(p), *data, *p.watched]
+
+
+def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> Manifest:
+    """Puts the results of a request together; tasks without examples are left out with a warning."""
+    request = p.request
+    found = {
+        one.task: results[unit.identity] for one, unit in zip(p.selected, p.units, strict=True)
+    }
+    empty = [name for name, result in found.items() if not result.meta["examples"]]
+    if len(empty) == len(found):
+        reasons = sorted({why for name in empty for why in found[name].meta["dropped"]})
+        raise UserError(
+            f"'{request.mixture}' ({request.split}) has no example left in any of its {len(empty)} tasks"
+            + (f"; rows were dropped for: {', '.join(reasons)}" if reasons else "")
+        )
+    for name in empty:
+        dropped = ", ".join(f"{why}: {n}" for why, n in found[name].meta["dropped"].items())
+        progress.warn(
+            f"'{name}' ({request.split}) has no example and is left out ({dropped or 'no rows'})"
+        )
+    selected = [one for one in p.selected if one.task not in empty]
+    counts = {one.task: int(found[one.task].meta["examples"]) for one in selected}
+    rates = registry.rates(selected, counts)
+    entries = tuple(
+        _entry(one.task, one.spec, found[one.task], rates[one.task]) for one in selected
+    )
+    words = p.vocabulary
+    return Manifest(
+        mixture=request.mixture,
+        split=request.split,
+        request=request.to_json(),
+        feature_lengths=dict(request.feature_lengths),
+        vocabulary={"spec": words.spec, "fingerprint": words.fingerprint, "size": words.size},
+        entries=entries,
+        inputs=inputs.records(_input_files(p)),
+    )
+
+
+def _entry(task: str, spec: "registry.TaskSpec | None", result: Result, rate: float) -> Entry:
+    meta = result.meta
+    entry = Entry(
+        task=task,
+        dataset=task,
+        type="",
+        category="",
+        path=result.path,
+        examples=int(meta["examples"]),
+        rate=float(rate),
+        tokens=meta["tokens"],
+        store_bytes=int(meta["bytes"]),
+        dropped=meta["dropped"],
+        clipped=meta["clipped"],
+    )
+    if spec is None:
+        return entry
+    return replace(
+        entry,
+        dataset=spec.dataset,
+        type=spec.type,
+        category=spec.category or "",
+        metrics=tuple(spec.metrics),
+        postprocessor=spec.postprocessor,
+    )

@@ -1,0 +1,185 @@
+"""Examples of a bare SeqIO task, one that other code registered: SeqIO renders and tokenises, flanx stores.
+
+The only module of flanx.prep that imports SeqIO and TensorFlow, and only when one of its functions is called.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flanx.data.store import FEATURES, Example
+from flanx.data.vocabulary import Vocabulary
+from flanx.errors import UserError, did_you_mean
+from flanx.prep.tally import EMPTY_TARGET, Tally
+from flanx.registry.fingerprint import code_files, code_hash, file_hash
+
+if TYPE_CHECKING:
+    import seqio
+
+    from flanx.prep.unit import Unit
+
+
+def examples(unit: "Unit", vocabulary: Vocabulary, tally: Tally) -> Iterator[Example]:
+    """The split as `task.get_dataset(lengths, split, shuffle=False)` gives it, except for what is too long.
+
+    Ids are as the task's own preprocessors left them, EOS or no EOS. A feature that is longer than its length is cut
+    and counted, and ends in EOS where the SeqIO feature has `add_eos`.
+
+    Args:
+      unit: the SeqIO task's name, split and lengths.
+      vocabulary: the one the task was checked to agree with; decodes texts that the task does not carry.
+      tally: filled with what is dropped and clipped.
+    """
+    task = get(unit.task)
+    if unit.split not in task.splits:
+        raise UserError(
+            f"SeqIO task '{unit.task}' has no split '{unit.split}', only {', '.join(task.splits)}"
+        )
+    ends = {
+        name: vocabulary.eos_id if feature.add_eos else None
+        for name, feature in task.output_features.items()
+    }
+    lengths = {name: n for name, n in unit.lengths.items() if name in ends}
+    dataset = task.get_dataset(
+        sequence_length=lengths,
+        split=unit.split,
+        shuffle=False,
+        seed=unit.seed,
+        trim_output_features=False,
+    )
+    if unit.max_examples is not None:
+        dataset = dataset.take(unit.max_examples)
+    for index, row in enumerate(dataset.as_numpy_iterator()):
+        tokens = {name: row[name].tolist() if name in ends else [] for name in FEATURES}
+        if not any(t != ends.get("targets") for t in tokens["targets"]):
+            tally.dropped[EMPTY_TARGET] += 1
+            continue
+        tally.kept += 1
+        texts = {name: _text(row, name, tokens[name], vocabulary) for name in FEATURES}
+        for name in FEATURES:
+            if len(tokens[name]) == unit.lengths[name]:
+                _count_trimmed(row, name, vocabulary, tally)
+        yield Example(
+            inputs=tally.fit("inputs", tokens["inputs"], ends.get("inputs")),
+            targets=tally.fit("targets", tokens["targets"], ends["targets"]),
+            example_id=index,
+            inputs_text=texts["inputs"],
+            targets_text=(texts["targets"],),
+            options=_strings(row.get("options")),
+        )
+
+
+def get(name: str) -> "seqio.Task":
+    """The SeqIO task of that name.
+
+    Raises:
+      UserError: there is none, or it has no `targets` feature.
+    """
+    seqio = _seqio()
+    if name not in seqio.TaskRegistry.names():
+        raise UserError(
+            f"SeqIO has no task '{name}' in this process{did_you_mean(name, seqio.TaskRegistry.names())}"
+            "; name the module that registers it with --import"
+        )
+    task = seqio.TaskRegistry.get(name)
+    if "targets" not in task.output_features:
+        raise UserError(
+            f"SeqIO task '{name}' has features {', '.join(task.output_features)}, but no 'targets'"
+        )
+    return task
+
+
+def vocabulary_spec(name: str) -> str:
+    """The task's own vocabulary as a spec for `flanx.data.vocabulary.load`.
+
+    Raises:
+      UserError: its features have different vocabularies, or one that is neither SentencePiece nor bytes.
+    """
+    seqio = _seqio()
+    specs = {}
+    for feature_name, feature in get(name).output_features.items():
+        if feature_name not in FEATURES:
+            continue
+        own = feature.vocabulary
+        if isinstance(own, seqio.SentencePieceVocabulary):
+            path = own.sentencepiece_model_file
+            specs[feature_name] = f"{path}?extra_ids={own.extra_ids}"
+        elif isinstance(own, seqio.ByteVocabulary):
+            specs[feature_name] = f"bytes?extra_ids={own.extra_ids}"
+        else:
+            raise UserError(
+                f"SeqIO task '{name}': feature '{feature_name}' has a {type(own).__name__}; flanx reads "
+                "SentencePieceVocabulary and ByteVocabulary"
+            )
+    if len(set(specs.values())) > 1:
+        raise UserError(f"SeqIO task '{name}': inputs and targets have different vocabularies")
+    return specs["targets"]
+
+
+def files(name: str, split: str) -> list[str]:
+    """Local files that the split depends on: the task's code and, where the source tells, its data."""
+    task = get(name)
+    return [*code_files(list(task.preprocessors), task.source), *_data_files(task, split)]
+
+
+def fingerprint(name: str, split: str) -> dict[str, Any]:
+    """What decides the task's examples, as far as a SeqIO task tells: code, source, data files."""
+    task = get(name)
+    return {
+        "seqio_task": name,
+        "preprocessors": code_hash(list(task.preprocessors)),
+        "source": f"{type(task.source).__name__} {code_hash(_settings(task.source))}",
+        "files": [file_hash(path) for path in _data_files(task, split)],
+    }
+
+
+def _settings(source: Any) -> dict[str, Any]:
+    """A source's own fields: file patterns, TFDS name and version, functions; without its counts."""
+    fields = {k: v for k, v in vars(source).items() if k not in ("_num_input_examples", "_splits")}
+    loader = fields.pop("_tfds_dataset", None)
+    if loader is not None:
+        fields["tfds"] = str(loader.name)
+    return fields
+
+
+def _data_files(task: "seqio.Task", split: str) -> list[str]:
+    try:
+        shards = task.source.list_shards(split)
+    except Exception:  # a data set that is not downloaded yet has no files to list
+        return []
+    return sorted(path for path in map(str, shards) if os.path.isfile(path))
+
+
+def _count_trimmed(row: Mapping[str, Any], name: str, vocabulary: Vocabulary, tally: Tally) -> None:
+    """Counts a feature that the task's own preprocessors (append_eos_after_trim, say) cut to its length."""
+    whole = row.get(f"{name}_pretokenized")
+    if isinstance(whole, bytes):
+        length = len(vocabulary.encode(whole.decode("utf-8", "replace"))) + 1
+        if length > tally.lengths[name]:
+            tally.clipped[name] += 1
+            tally.longest[name] = max(tally.longest[name], length)
+
+
+def _text(row: Mapping[str, Any], name: str, tokens: list[int], vocabulary: Vocabulary) -> str:
+    text = row.get(f"{name}_pretokenized")
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else vocabulary.decode(tokens)
+
+
+def _strings(value: Any) -> tuple[str, ...] | None:
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype != object:
+        return None
+    return tuple(v.decode("utf-8", "replace") for v in value)
+
+
+def _seqio() -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import seqio
+    import tensorflow as tf
+
+    # Data preparation must not take the accelerator's memory; too late if somebody initialised TensorFlow.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
+    return seqio

@@ -1,0 +1,57 @@
+"""Caching in processes of its own: through the command line, and without TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flanx.data import manifest as manifests
+from flanx.errors import UserError
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def test_ensure_makes_what_is_missing(collection, capfd):
+    shop = collection(one=3, two=2)
+    requests = [shop.request(), shop.request(split="validation", for_eval=True)]
+    train, validation = manifests.ensure(requests, workers=0, progress=False)
+    assert train.num_examples == 5
+    assert validation.num_examples == 6
+    assert manifests.ready(requests[0]) == train
+    capfd.readouterr()
+    assert manifests.ensure(requests) == [train, validation]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ensure_leaves_the_message_to_the_child(collection, capfd):
+    shop = collection(one=3)
+    shop.data("one").unlink()
+    with pytest.raises(UserError, match="^$"):
+        manifests.ensure([shop.request()], workers=0, progress=False)
+    message = capfd.readouterr().err
+    assert message.startswith("flanx cache: ")
+    assert "no such file or folder: 'one.train.jsonl'" in message
+    assert message.count("\n") == 1
+
+
+def test_flanx_tasks_are_cached_without_tensorflow(collection):
+    shop = collection(one=3)
+    code = (
+        "import json, sys\n"
+        "from flanx.data.request import StoreRequest\n"
+        "from flanx.prep.cache import cache\n"
+        "cache([StoreRequest.from_json(json.loads(sys.argv[1]))], workers=0)\n"
+        "sys.exit(','.join({'tensorflow', 'seqio', 'jax'} & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(shop.request().to_json())],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
