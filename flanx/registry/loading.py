@@ -1,0 +1,84 @@
+"""Which modules to import so that a name is registered."""
+
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable, Sequence
+
+from flanx.errors import UserError
+from flanx.registry import table
+
+PACKAGES = ("flanx.tasks", "flanx.mixtures")
+
+
+def load_for(name: str, imports: Sequence[str] = ()) -> None:
+    """Imports the modules that could define `name`, a mixture, dataset, task or glob.
+
+    First the user's own, then `flanx.tasks.<first part>` and `flanx.mixtures.<first part>`; where no such module
+    exists and `name` is unknown still, every module of the two packages. The parts of a mixture are loaded with it.
+
+    Args:
+      name: what is wanted.
+      imports: modules of the user's that register tasks, as `--import` names them.
+
+    Raises:
+      UserError: a module of `imports` does not exist.
+    """
+    for module in imports:
+        _import_users(module)
+    _load(name, set())
+
+
+def _load(name: str, done: set[str]) -> None:
+    if name in done:
+        return
+    done.add(name)
+    first = name.partition(".")[0]
+    found = False
+    if first.isidentifier():
+        for package in PACKAGES:
+            if importlib.util.find_spec(f"{package}.{first}") is not None:
+                importlib.import_module(f"{package}.{first}")
+                found = True
+    if not found and not _known(name):
+        for module in _modules():
+            importlib.import_module(module)
+    for mixture in list(table.mixtures().values()):
+        if mixture.name == name:
+            for part in mixture.parts:
+                _load(part.pattern, done)
+
+
+def _known(name: str) -> bool:
+    from flanx.registry import selection
+
+    return name in table.mixtures() or bool(selection.match(name)) or selection._in_seqio(name)
+
+
+def _modules() -> Iterable[str]:
+    """Modules of the two packages, those named with a leading underscore left out."""
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            continue
+        path = importlib.import_module(package).__path__
+        for module in pkgutil.iter_modules(path):
+            if not module.name.startswith("_"):
+                yield f"{package}.{module.name}"
+
+
+def _import_users(module: str) -> None:
+    # The `flanx` script does not have the working directory on its path, as `python -m` and scripts have it.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+        importlib.invalidate_caches()
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
+            raise
+        raise UserError(
+            f"--import {module}: no such module; it must be in the working directory, on PYTHONPATH or "
+            "installed"
+        ) from None

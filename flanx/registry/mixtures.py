@@ -1,0 +1,91 @@
+"""Mixtures: what to mix, by pattern, and by which rule each part weighs."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flanx.errors import UserError
+from flanx.registry import table
+from flanx.registry.spec import caller
+
+_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a mixture: datasets, tasks or another mixture, and their weight.
+
+    A dataset's weight is spread over its selected template types by the types' shares (1 each, 0.3 for `inv`, unless
+    the reader of the mixture says otherwise), so that a dataset of many types weighs no more than one of few.
+
+    Attributes:
+      pattern: name or glob of datasets (`niv2.*`) or tasks (`niv2.*.zs_opt`), or the name of a mixture.
+      rate: weight of each dataset; of a mixture, its whole weight. None: by the number of examples.
+      cap: the number of examples counts up to here; None for the mixture's cap.
+      share: weight of the whole part; then every part of the mixture has a share.
+      exclude: names or globs, of datasets or tasks, to leave out.
+      present_only: leave out the tasks whose files are not there, as long as one is; otherwise a missing file is an
+        error.
+    """
+
+    pattern: str
+    rate: float | None = None
+    cap: int | None = None
+    share: float | None = None
+    exclude: tuple[str, ...] = ()
+    present_only: bool = False
+
+    def __post_init__(self) -> None:
+        exclude = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
+        object.__setattr__(self, "exclude", exclude)
+        for name in ("rate", "cap", "share"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"part '{self.pattern}': {name} {value} is not above 0")
+        if self.rate is not None and self.cap is not None:
+            raise UserError(
+                f"part '{self.pattern}': rate and cap exclude each other; a cap bounds the number of "
+                "examples that a weight is taken from"
+            )
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A registered mixture. `cap` is that of parts without one; `place` is `file:line`."""
+
+    name: str
+    parts: tuple[Part, ...]
+    cap: int | None
+    place: str
+
+
+def mixture(name: str, parts: Sequence[Part | str], *, cap: int | None = None) -> None:
+    """Registers a mixture. Its patterns are looked up when it is used, not now.
+
+    Args:
+      name: letters, digits, `_` and dots.
+      parts: `Part`s; a plain text is `Part(text)`.
+      cap: most examples that count for a task's weight: min(cap, n), the rest is still used.
+
+    Raises:
+      UserError: the name is taken or malformed, no parts, or shares on some parts alone.
+    """
+    place = caller()
+    if not _NAME.fullmatch(name):
+        raise UserError(f"mixture '{name}' ({place}): a name has letters, digits, '_' and dots")
+    if isinstance(parts, (str, Part)):
+        parts = (parts,)
+    made = tuple(Part(part) if isinstance(part, str) else part for part in parts)
+    if not made:
+        raise UserError(f"mixture '{name}' ({place}): no parts; give flanx.Part('collection.*')")
+    for part in made:
+        if not isinstance(part, Part):
+            raise UserError(f"mixture '{name}' ({place}): {part!r} is no flanx.Part")
+    shared = [part for part in made if part.share is not None]
+    if shared and len(shared) < len(made):
+        bare = next(part.pattern for part in made if part.share is None)
+        raise UserError(
+            f"mixture '{name}' ({place}): part '{bare}' has no share, but '{shared[0].pattern}' has; "
+            "give every part a share, or none"
+        )
+    table.add_mixture(Mixture(name, made, cap, place))

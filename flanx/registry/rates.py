@@ -1,0 +1,71 @@
+"""Mixing rates, from rules and example counts, in time linear in the number of tasks."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flanx.registry.selection import Selected
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tasks that weigh `total` together, or as much as they come to where it is None."""
+
+    name: str
+    total: float | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one selected task weighs in one part of a mixture.
+
+    Attributes:
+      rate: weight; None for the number of examples.
+      cap: bound of that number, or None.
+      fraction: this task's share of its dataset's weight.
+      groups: the groups that the task is in, the widest first.
+    """
+
+    rate: float | None = None
+    cap: int | None = None
+    fraction: float = 1.0
+    groups: tuple[Group, ...] = ()
+
+    def weight(self, examples: int) -> float:
+        """Weight before the groups' totals: 0 without examples."""
+        if examples <= 0:
+            return 0.0
+        if self.rate is not None:
+            return self.rate * self.fraction
+        return (examples if self.cap is None else min(examples, self.cap)) * self.fraction
+
+
+def rates(selected: Sequence["Selected"], counts: Mapping[str, int]) -> dict[str, float]:
+    """The mixing rate of each selected task: relative weights, not normalised over the whole.
+
+    Args:
+      selected: what `resolve` gave.
+      counts: examples of each task; a task without examples has rate 0.
+
+    Returns:
+      Rates by task name, in the order of `selected`.
+    """
+    rules = [(one.task, rule) for one in selected for rule in one.rules]
+    weights = [rule.weight(counts.get(task, 0)) for task, rule in rules]
+    depth = max((len(rule.groups) for _, rule in rules), default=0)
+    for level in reversed(range(depth)):  # inner groups first: an outer total spreads over them
+        sums: defaultdict[str, float] = defaultdict(float)
+        for (_, rule), weight in zip(rules, weights, strict=True):
+            if len(rule.groups) > level:
+                sums[rule.groups[level].name] += weight
+        for place, (_, rule) in enumerate(rules):
+            if len(rule.groups) > level and weights[place]:
+                group = rule.groups[level]
+                if group.total is not None:
+                    weights[place] *= group.total / sums[group.name]
+    result = {one.task: 0.0 for one in selected}
+    for (task, _), weight in zip(rules, weights, strict=True):
+        result[task] += weight
+    return result

@@ -1,0 +1,302 @@
+"""One row to one example: template, options, exemplars, target. Pure Python; every draw by (seed, task, index)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flanx.errors import UserError, did_you_mean
+from flanx.registry import exemplars, few_shot
+from flanx.registry.draws import Draws
+from flanx.registry.options import OptionStyle, draw_style
+from flanx.registry.sources import Row
+from flanx.registry.template import EXEMPLARS, Template, placeholders
+from flanx.registry.values import Drop, Values, plain, usable_options
+
+if TYPE_CHECKING:
+    from flanx.registry.spec import TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An example as text.
+
+    Attributes:
+      index: place of its row in the split.
+      template: place of its template among the type's templates.
+      inputs, targets: the texts.
+      references: every acceptable target, the drawn one first, no two alike.
+      options: what a target may read as, one an option, in the row's order; None where the task has no options.
+    """
+
+    index: int
+    template: int
+    inputs: str
+    targets: str
+    references: tuple[str, ...]
+    options: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that makes no example, and why; counted in the manifest."""
+
+    index: int
+    reason: str
+
+
+class Renderer:
+    """Renders rows of one split of one task; reads the exemplar pool when it is first needed.
+
+    Args:
+      spec: the task.
+      split: the split that the rows come from.
+      feature_lengths: most tokens of `inputs`; None, or no vocabulary, for no limit on exemplars.
+      vocabulary: anything with `encode(text)`; counts tokens of few-shot examples.
+      seed: all draws depend on (seed, task name, row) alone.
+      data_dir: where the exemplars' files are looked up.
+    """
+
+    def __init__(
+        self,
+        spec: "TaskSpec",
+        split: str,
+        *,
+        feature_lengths: Mapping[str, int] | None = None,
+        vocabulary: Any = None,
+        seed: int = 0,
+        data_dir: str | None = None,
+    ) -> None:
+        self._spec = spec
+        self._split = split
+        self._vocabulary = vocabulary
+        self._inputs_length = (feature_lengths or {}).get("inputs")
+        self._seed = seed
+        self._data_dir = data_dir
+        self._templates = spec.templates
+        self._needs = [sorted(template.fields) for template in spec.templates]
+        self._lists_options = [
+            spec.shows_options and template.lists_options for template in spec.templates
+        ]
+        self._identity_names = exemplars.identity_names(spec.templates)
+        self._alike = _alike_targets(spec.templates)
+        self._pool: list[exemplars.PoolRow] | None = None
+        self._sizes: dict[str, int] = {}
+
+    def __call__(self, index: int, row: Row) -> Rendered | Dropped:
+        """Renders the row at place `index`; raises UserError naming file:line where it lacks a field."""
+        fields = self.fields(index, row)
+        draws = Draws(self._seed, self._spec.name, index, "render")
+        number = draws.integer(len(self._templates))
+        style = draw_style(draws) if self._lists_options[number] else None
+        try:
+            values = self._values(number, fields, draws, index)
+            if self._spec.is_few_shot:
+                inputs = self._few_shot_inputs(index, number, fields, values, style)
+            else:
+                template = self._templates[number]
+                block = ""
+                if style is not None:
+                    block = style.block(values.options, with_end=template.ends_with_options)
+                inputs = values.inputs(template, options=block)
+            return self._example(index, number, inputs, values, style)
+        except Drop as drop:
+            return Dropped(index, drop.args[0])
+
+    def fields(self, index: int, row: Row, split: str | None = None) -> dict[str, Any]:
+        """The row's fields: texts, lists of alternatives, and whatever else `fields` gives.
+
+        Raises:
+          UserError: `fields` fails on the row; the message says where the row stands in `split` (None: the renderer's).
+        """
+        try:
+            return plain(self._spec.to_fields(row))
+        except Exception as error:
+            raise UserError(self._about_row(error, index, row, split or self._split)) from error
+
+    def _values(
+        self, number: int, fields: Mapping[str, Any], draws: Draws | None, index: int
+    ) -> Values:
+        return Values(
+            fields,
+            self._needs[number],
+            draws,
+            needs_options=self._lists_options[number],
+            missing=partial(self._missing, index, fields),
+        )
+
+    def _example(
+        self, index: int, number: int, inputs: str, values: Values, style: OptionStyle | None
+    ) -> Rendered:
+        template = self._templates[number]
+        targets = values.target(template, style)
+        if not targets.strip():
+            raise Drop("empty target")
+        if not inputs.strip():
+            raise Drop("empty input")
+        options = None if self._spec.type == "inv" else values.answer_options(template, style)
+        references = values.references(template, style)
+        return Rendered(index, number, inputs, targets, references, options)
+
+    def _few_shot_inputs(
+        self,
+        index: int,
+        number: int,
+        fields: Mapping[str, Any],
+        values: Values,
+        style: OptionStyle | None,
+    ) -> str:
+        """Exemplars and query as one text, with as many exemplars as fit."""
+        settings = self._spec.few_shot
+        template = self._templates[number]
+        draws = Draws(self._seed, self._spec.name, index, "exemplars")
+        shown = number
+        if settings.counts is not None:
+            k = draws.choice(settings.counts)
+        elif draws.integer(2):
+            k = draws.choice(settings.own)
+        else:
+            k = settings.max_exemplars
+            shown = draws.choice(self._alike[number])
+        chosen = self._draw_exemplars(index, fields, k, draws)
+        if not chosen:
+            raise Drop("no exemplar")
+        forms = template.exemplars or settings.items
+        if forms:
+            dress = few_shot.Dress("", "", "", draws.choice(settings.separators))
+            form = _usable_form(forms, chosen, draws)
+            pairs = [(form.format_map(_first_texts(one)), "") for one in chosen]
+        else:
+            dress = draws.choice(few_shot.DRESSES)
+            pairs = [self._shown(shown, one, style, index) for one in chosen]
+        block = "" if style is None else style.block(values.options, with_end=False)
+        inside = EXEMPLARS in template.input_fields  # the template itself dresses the query
+        query = values.inputs(template, options=block)
+        if not inside:
+            query = dress.query(len(pairs) + 1, query)
+        kept = few_shot.fitting(
+            [dress.exemplar(n, *pair) + dress.separator for n, pair in enumerate(pairs, 1)],
+            self._budget(query),
+            self._exemplar_tokens,
+        )
+        if not kept:
+            raise Drop("no exemplar fits the inputs")
+        texts = [dress.exemplar(n, *pairs[place]) for n, place in enumerate(kept, 1)]
+        before = "".join(text + dress.separator for text in texts)
+        if inside:
+            return values.inputs(template, options=block, exemplars=before)
+        return before + dress.query(len(kept) + 1, values.inputs(template, options=block))
+
+    def _draw_exemplars(
+        self, index: int, fields: Mapping[str, Any], k: int, draws: Draws
+    ) -> list[Mapping[str, Any]]:
+        field = self._spec.few_shot.exemplars
+        names = self._identity_names
+        if field is not None:
+            if field not in fields:
+                self._missing(index, fields, field)
+            return exemplars.draw_from_row(fields[field] or (), fields, names, k, draws)
+        own_place = index if self._split == "train" else None
+        query = exemplars.identity(fields, names)
+        return exemplars.draw_from_pool(self._train_pool(), query, own_place, k, draws)
+
+    def _train_pool(self) -> list[exemplars.PoolRow]:
+        if self._pool is None:
+            self._pool = exemplars.read_pool(
+                self._spec.source,
+                self._exemplar_fields,
+                self._identity_names,
+                size=self._spec.few_shot.pool,
+                dataset=self._spec.dataset,
+                seed=self._seed,
+                data_dir=self._data_dir,
+            )
+        return self._pool
+
+    def _exemplar_fields(self, index: int, row: Row) -> dict[str, Any] | None:
+        """Fields of a train row, or None where it could not be rendered itself."""
+        fields = self.fields(index, row, "train")
+        for needed in self._needs:
+            for name in needed:
+                value = fields.get(name)
+                if not value or (isinstance(value, str) and value.isspace()):
+                    return None
+        if any(self._lists_options) and not usable_options(fields):
+            return None
+        return fields
+
+    def _shown(
+        self, number: int, fields: Mapping[str, Any], style: OptionStyle | None, index: int
+    ) -> tuple[str, str]:
+        """Inputs and targets of an exemplar, in the query's option style."""
+        template = self._templates[number]
+        values = self._values(number, fields, None, index)
+        block = "" if style is None else style.block(values.options, with_end=False)
+        return values.inputs(template, options=block), values.target(template, style)
+
+    def _budget(self, query: str) -> int | None:
+        if self._inputs_length is None or self._vocabulary is None:
+            return None
+        return self._spec.few_shot.budget(self._inputs_length, self._tokens(query))
+
+    def _tokens(self, text: str) -> int:
+        return len(self._vocabulary.encode(text))
+
+    def _exemplar_tokens(self, text: str) -> int:
+        """As `_tokens`, remembered: the same exemplars of a row's own come again and again."""
+        if text not in self._sizes:
+            if len(self._sizes) >= 4096:
+                self._sizes.clear()
+            self._sizes[text] = self._tokens(text)
+        return self._sizes[text]
+
+    def _about_row(self, error: Exception, index: int, row: Row, split: str) -> str:
+        place = self._spec.source.where(split, index, self._data_dir)
+        name = error.args[0] if isinstance(error, KeyError) and error.args else None
+        if isinstance(name, str) and name not in row and name not in row.values():
+            return (
+                f"{place}: the row has no field '{name}', which task '{self._spec.dataset}' needs"
+                f"{did_you_mean(name, row)} (it has {', '.join(map(str, row))})"
+            )
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"{place}: `fields` of task '{self._spec.dataset}' fails on this row ({reason})"
+
+    def _missing(self, index: int, fields: Mapping[str, Any], name: str) -> NoReturn:
+        place = self._spec.source.where(self._split, index, self._data_dir)
+        raise UserError(
+            f"task '{self._spec.dataset}': a template names the unknown field '{name}'"
+            f"{did_you_mean(name, fields)} (for {place} the fields are {', '.join(sorted(fields))})"
+        )
+
+
+def _usable_form(forms: Sequence[str], chosen: Sequence[Mapping[str, Any]], draws: Draws) -> str:
+    """One of the forms whose fields every exemplar has."""
+    usable = [
+        form
+        for form in forms
+        if all(all(one.get(name) for name in placeholders(form)) for one in chosen)
+    ]
+    if not usable:
+        raise Drop("exemplars lack a field")
+    return draws.choice(usable)
+
+
+def _first_texts(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with the first alternative of each list."""
+    return {
+        name: value[0] if isinstance(value, list) and value else value
+        for name, value in fields.items()
+    }
+
+
+def _alike_targets(templates: Sequence[Template]) -> list[list[int]]:
+    """For each template, the places of those that answer alike: equal fields in the targets, options or none."""
+    return [
+        [
+            place
+            for place, other in enumerate(templates)
+            if other.target_fields == template.target_fields
+            and other.lists_options == template.lists_options
+        ]
+        for template in templates
+    ]

@@ -1,0 +1,269 @@
+"""From a mixture or a glob to the tasks that it selects, each with its weighing rules."""
+
+import fnmatch
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flanx.errors import UserError, did_you_mean
+from flanx.registry import loading, presence, table
+from flanx.registry.draws import rank
+from flanx.registry.mixtures import Part
+from flanx.registry.rates import Group, Rule
+from flanx.registry.spec import TYPES, TaskSpec
+
+TYPE_SHARES = {"inv": 0.3}  # Flan 2022; every other type weighs 1
+_GLOB = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A task of a mixture.
+
+    Attributes:
+      task: its name.
+      spec: its TaskSpec; None for a task that other code registered with SeqIO.
+      rules: how it weighs, one rule for each part that selects it.
+    """
+
+    task: str
+    spec: TaskSpec | None
+    rules: tuple[Rule, ...]
+
+    @property
+    def dataset(self) -> str:
+        return self.spec.dataset if self.spec is not None else self.task
+
+    @property
+    def type(self) -> str | None:
+        return self.spec.type if self.spec is not None else None
+
+    @property
+    def category(self) -> str | None:
+        return self.spec.category if self.spec is not None else None
+
+
+@dataclass
+class _Found:
+    """A task met while a mixture is expanded, before its fraction is known."""
+
+    task: str
+    spec: TaskSpec | None
+    rule: Rule
+    occurrence: str  # one part of one expansion: a dataset's weight spreads within it
+    present_only: bool = False
+
+
+def resolve(
+    name: str,
+    *,
+    num_tasks: int | None = None,
+    template_types: Iterable[str] | Mapping[str, float] | None = None,
+    seed: int = 0,
+    split: str | None = "train",
+    data_dir: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[Selected]:
+    """The tasks that a mixture, dataset, task or glob selects, sorted by name.
+
+    Args:
+      name: name of a mixture (flanx's or SeqIO's), dataset or task, or a glob over datasets and tasks.
+      num_tasks: keep so many datasets, each with all its selected types. The datasets of a smaller number are among
+        those of every larger one, for one seed.
+      template_types: keep these types; a mapping also gives their shares of a dataset's weight.
+      seed: order in which `num_tasks` takes datasets.
+      split: tasks without this split are left out; None keeps them all.
+      data_dir: where the files of `present_only` parts are looked for; None for FLANX_DATA_DIR.
+      say: told in a line how much of such parts is there.
+
+    Raises:
+      UserError: nothing matches (the nearest name is offered), no task has the split or a type asked for, nothing of
+        a `present_only` part is there, or there are fewer datasets than `num_tasks`.
+    """
+    shares = _type_shares(template_types)
+    found = _expand(name)
+    of_type = [one for one in found if one.spec is None or one.spec.type in shares]
+    if not of_type:
+        raise UserError(
+            f"'{name}': no task of template type {', '.join(shares)} (there are "
+            f"{', '.join(sorted({one.spec.type for one in found if one.spec}))})"
+        )
+    kept = of_type if split is None else [one for one in of_type if split in _splits(one)]
+    if not kept:
+        splits = sorted({known for one in of_type for known in _splits(one)})
+        raise UserError(
+            f"'{name}': no task has the split '{split}' (they have {', '.join(splits)})"
+        )
+    if any(one.present_only for one in kept):
+        here = presence.Presence(split, data_dir)
+        there = [one for one in kept if not (one.present_only and one.spec and not here(one.spec))]
+        if there or split is not None:  # SeqIO may ask for names before the data is there
+            here.report(name, say)
+            kept = there
+    if num_tasks is not None:
+        names = sorted({_dataset(one) for one in kept}, key=lambda dataset: rank(seed, dataset))
+        if not 0 < num_tasks <= len(names):
+            raise UserError(
+                f"'{name}': num_tasks {num_tasks} is not between 1 and its {len(names)} datasets"
+            )
+        chosen = set(names[:num_tasks])
+        kept = [one for one in kept if _dataset(one) in chosen]
+    return _with_fractions(kept, shares)
+
+
+def _with_fractions(kept: Sequence[_Found], shares: Mapping[str, float]) -> list[Selected]:
+    """Spreads each dataset's weight over its types, and joins the rules of each task."""
+    sums: dict[tuple[str, str], float] = {}
+    for one in kept:
+        key = (one.occurrence, _dataset(one))
+        sums[key] = sums.get(key, 0.0) + _share(one, shares)
+    rules: dict[str, list[Rule]] = {}
+    specs: dict[str, TaskSpec | None] = {}
+    for one in kept:
+        rule = one.rule
+        part = _share(one, shares) / sums[one.occurrence, _dataset(one)]
+        rules.setdefault(one.task, []).append(Rule(rule.rate, rule.cap, part, rule.groups))
+        specs[one.task] = one.spec
+    return [Selected(task, specs[task], tuple(rules[task])) for task in sorted(rules)]
+
+
+def _type_shares(types: Iterable[str] | Mapping[str, float] | None) -> dict[str, float]:
+    if types is None:
+        return {kind: TYPE_SHARES.get(kind, 1.0) for kind in TYPES}
+    names = [types] if isinstance(types, str) else list(types)
+    for kind in names:
+        if kind not in TYPES:
+            raise UserError(
+                f"unknown template type '{kind}'{did_you_mean(kind, TYPES)} (there are {', '.join(TYPES)})"
+            )
+    if isinstance(types, Mapping):
+        if wrong := next((kind for kind in names if not types[kind] > 0), None):
+            raise UserError(f"template type '{wrong}': share {types[wrong]} is not above 0")
+        return {kind: float(types[kind]) for kind in names}
+    return {kind: TYPE_SHARES.get(kind, 1.0) for kind in names}
+
+
+def _share(one: _Found, shares: Mapping[str, float]) -> float:
+    return 1.0 if one.spec is None else shares[one.spec.type]
+
+
+def _dataset(one: _Found) -> str:
+    return one.spec.dataset if one.spec is not None else one.task
+
+
+def _splits(one: _Found) -> Sequence[str]:
+    if one.spec is not None:
+        return one.spec.splits
+    return sys.modules["seqio"].TaskRegistry.get(one.task).splits
+
+
+def _expand(name: str) -> list[_Found]:
+    """Every task that `name` stands for; loads the modules that could define it where nothing is known of it."""
+    if name not in table.mixtures() and not match(name) and not _in_seqio(name):
+        loading.load_for(name)
+    if name in table.mixtures():
+        return _expand_mixture(name, (), None, ())
+    return _expand_part(Part(name), name, (), None, ())
+
+
+def _expand_mixture(
+    name: str, groups: tuple[Group, ...], cap: int | None, inside: tuple[str, ...]
+) -> list[_Found]:
+    if name in inside:
+        raise UserError(f"mixture '{name}' contains itself: {' > '.join((*inside, name))}")
+    mixture = table.get_mixture(name)
+    found = []
+    for number, part in enumerate(mixture.parts):
+        occurrence = f"{'/'.join(group.name for group in groups[-1:])}{name}/{number}"
+        found += _expand_part(part, occurrence, groups, mixture.cap or cap, (*inside, name))
+    return found
+
+
+def _expand_part(
+    part: Part,
+    occurrence: str,
+    groups: tuple[Group, ...],
+    cap: int | None,
+    inside: tuple[str, ...],
+) -> list[_Found]:
+    cap = part.cap or cap
+    pattern = part.pattern
+    if pattern not in table.mixtures() and not match(pattern) and not _in_seqio(pattern):
+        loading.load_for(pattern)
+    if pattern in table.mixtures():
+        total = part.share if part.share is not None else part.rate
+        inner = (*groups, Group(occurrence, total))
+        found = _expand_mixture(pattern, inner, cap, inside)
+    else:
+        if part.share is not None:
+            groups = (*groups, Group(occurrence, part.share))
+        names = match(pattern)
+        if names:
+            specs = [table.tasks()[task] for task in names]
+            found = [
+                _Found(spec.name, spec, Rule(part.rate, cap, 1.0, groups), occurrence)
+                for spec in specs
+            ]
+        elif _in_seqio(pattern):
+            from flanx.registry import seqio_bridge
+
+            rules = seqio_bridge.foreign_rules(pattern, part, cap, groups, occurrence)
+            found = [
+                _Found(task, table.tasks().get(task), rule, f"{occurrence}/{number}")
+                for number, (task, rule) in enumerate(rules)
+            ]
+        else:
+            raise UserError(_nothing_matches(pattern, inside))
+    if part.present_only:
+        found = [replace(one, present_only=True) for one in found]
+    if part.exclude:
+        out = _out(part.exclude)
+        found = [one for one in found if not (out(one.task) or out(_dataset(one)))]
+        if not found:
+            raise UserError(f"part '{pattern}': exclude {part.exclude} leaves nothing of it")
+    return found
+
+
+def specs_of(name: str) -> list[TaskSpec]:
+    """The flanx tasks that a mixture, dataset, task or glob stands for, of all splits, by dataset and type.
+
+    Raises:
+      UserError: nothing matches; the nearest name is offered.
+    """
+    specs = {one.task: one.spec for one in _expand(name) if one.spec is not None}
+    return sorted(specs.values(), key=lambda spec: (spec.dataset, TYPES.index(spec.type)))
+
+
+def match(pattern: str) -> list[str]:
+    """Names of the flanx tasks that a name or glob of datasets or tasks stands for."""
+    tasks, datasets = table.tasks(), table.datasets()
+    if not _GLOB.search(pattern):
+        if pattern in tasks:
+            return [pattern]
+        return [spec.name for spec in datasets.get(pattern, ())]
+    matches = re.compile(fnmatch.translate(pattern)).match
+    found = [spec.name for name in datasets if matches(name) for spec in datasets[name]]
+    known = set(found)
+    found += [name for name in tasks if name not in known and matches(name)]
+    return found
+
+
+def _out(patterns: Sequence[str]) -> Any:
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
+
+
+def _in_seqio(name: str) -> bool:
+    """Whether somebody else registered `name` with SeqIO; never imports it."""
+    seqio = sys.modules.get("seqio")
+    registries = [getattr(seqio, kind, None) for kind in ("TaskRegistry", "MixtureRegistry")]
+    return any(registry is not None and name in registry.names() for registry in registries)
+
+
+def _nothing_matches(pattern: str, inside: tuple[str, ...]) -> str:
+    collections = {f"{name.partition('.')[0]}.*" for name in table.datasets()}
+    known = [*table.mixtures(), *table.datasets(), *sorted(collections), *table.tasks()]
+    what = "glob" if _GLOB.search(pattern) else "name"
+    of = f" of mixture '{inside[-1]}'" if inside else ""
+    return f"{what} '{pattern}'{of} matches no task or mixture{did_you_mean(pattern, known)}"

@@ -1,0 +1,331 @@
+"""Where rows come from: files looked up when they are read, never when they are registered."""
+
+import contextlib
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any, Protocol, cast, runtime_checkable
+
+from flanx import resources
+from flanx.errors import UserError
+from flanx.registry.fingerprint import code_files, code_hash, file_hash
+
+Row = Mapping[str, Any]
+Paths = str | Sequence[str]
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """What a task asks of its source. Row i of a split is the same row in every process."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        ...
+
+    def rows(self, split: str, data_dir: str | None = None) -> Iterator[Row]:
+        """The split's rows in order; raises UserError naming file:line where one cannot be read."""
+        ...
+
+    def count(self, split: str, data_dir: str | None = None) -> int:
+        """Number of rows."""
+        ...
+
+    def files(self, split: str, data_dir: str | None = None) -> list[str]:
+        """Absolute paths of the files that the split is read from."""
+        ...
+
+    def fingerprint(self, split: str, data_dir: str | None = None) -> dict[str, Any]:
+        """JSON-able description of the split's content; another content gives another fingerprint."""
+        ...
+
+    def where(self, split: str, index: int, data_dir: str | None = None) -> str:
+        """Where row `index` stands, for messages: `file:line`."""
+        ...
+
+
+def find(path: str, folders: Sequence[str], data_dir: str | None) -> str:
+    """The file `path` in the first of `folders` that has it; a relative folder is one of the data folder.
+
+    Raises:
+      UserError: none has it.
+    """
+    missing = None
+    for folder in folders:
+        try:
+            return resources.resolve(os.path.join(folder, path), data_dir)
+        except UserError as error:
+            missing = missing or error
+    if len(folders) == 1 or missing is None:
+        raise missing or UserError(f"no such file: '{path}'")
+    raise UserError(f"{missing}; also not in {', '.join(repr(folder) for folder in folders[1:])}")
+
+
+class FileSource:
+    """Splits of one or more files each; a subclass reads one file with `_read`.
+
+    Args:
+      folders: places under the data folder where a relative path may lie, tried in order.
+      splits: path, or paths, of each split.
+    """
+
+    def __init__(self, *, folders: Sequence[str] = ("",), **splits: Paths | None) -> None:
+        self._folders = tuple(folders)
+        self._paths = {
+            split: (paths,) if isinstance(paths, (str, os.PathLike)) else tuple(paths)
+            for split, paths in splits.items()
+            if paths is not None
+        }
+        if not self._paths:
+            raise UserError(f"{type(self).__name__}: no files; give train='...', say")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._paths)
+
+    def files(self, split: str, data_dir: str | None = None) -> list[str]:
+        return [find(os.fspath(path), self._folders, data_dir) for path in self._paths[split]]
+
+    def rows(self, split: str, data_dir: str | None = None) -> Iterator[Row]:
+        for file in self.files(split, data_dir):
+            for _, row in self._read(file):
+                yield row
+
+    def count(self, split: str, data_dir: str | None = None) -> int:
+        return sum(1 for _ in self.rows(split, data_dir))
+
+    def fingerprint(self, split: str, data_dir: str | None = None) -> dict[str, Any]:
+        hashes = [file_hash(file) for file in self.files(split, data_dir)]
+        return {"source": type(self).__name__, "sha256": hashes, **self._settings()}
+
+    def where(self, split: str, index: int, data_dir: str | None = None) -> str:
+        for file in self.files(split, data_dir):
+            for line, _ in self._read(file):
+                if index == 0:
+                    return f"{file}:{line}"
+                index -= 1
+        return f"{split} row {index}"
+
+    def _settings(self) -> dict[str, Any]:
+        return {}
+
+    def _read(self, file: str) -> Iterator[tuple[int, Row]]:
+        """(line number, row) of each row."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        paths = ", ".join(f"{split}={'+'.join(p)!r}" for split, p in self._paths.items())
+        return f"{type(self).__name__}({paths})"
+
+
+class Jsonl(FileSource):
+    """JSON lines, plain or .gz: one object a line; blank lines are passed over.
+
+    Args:
+      train, validation, test: path of each split's file, or several paths; more splits by name.
+    """
+
+    def _read(self, file: str) -> Iterator[tuple[int, Row]]:
+        loads = json.loads
+        for number, line in _lines(file):
+            if not line or line.isspace():
+                continue
+            try:
+                row = loads(line)
+            except ValueError as error:
+                raise UserError(
+                    f"{file}:{number}: not a line of JSON ({error}); write one object a line"
+                ) from None
+            if not isinstance(row, dict):
+                raise UserError(
+                    f"{file}:{number}: a JSON {type(row).__name__} where an object is expected; "
+                    "write one {...} a line"
+                )
+            yield number, row
+
+
+class Tsv(FileSource):
+    """Tab-separated values, plain or .gz, with no quoting: a quotation mark is a character like any other.
+
+    Args:
+      columns: names of the columns, in order; every line must have as many. None: the first line names them.
+      line_break: how a line break inside a field is written; None where fields have none.
+      train, validation, test: path of each split's file, or several paths; more splits by name.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        line_break: str | None = "\\n",
+        folders: Sequence[str] = ("",),
+        **splits: Paths | None,
+    ) -> None:
+        super().__init__(folders=folders, **splits)
+        self._columns = None if columns is None else tuple(columns)
+        self._line_break = line_break
+
+    def _settings(self) -> dict[str, Any]:
+        return {"columns": self._columns and list(self._columns), "line_break": self._line_break}
+
+    def _read(self, file: str) -> Iterator[tuple[int, Row]]:
+        columns = self._columns
+        line_break = self._line_break
+        for number, line in _lines(file):
+            if not line:
+                continue
+            cells = line.split("\t")
+            if columns is None:
+                columns = tuple(cells)
+                continue
+            if len(cells) != len(columns):
+                raise UserError(
+                    f"{file}:{number}: {len(cells)} columns where {len(columns)} are expected "
+                    f"({', '.join(columns)}); check for a stray or missing tab"
+                )
+            if line_break is not None and line_break in line:
+                cells = [cell.replace(line_break, "\n") for cell in cells]
+            yield number, dict(zip(columns, cells, strict=True))
+
+
+class Parquet(FileSource):
+    """Parquet files.
+
+    Args:
+      columns: read these alone; None for all.
+      train, validation, test: path of each split's file, or several paths; more splits by name.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        folders: Sequence[str] = ("",),
+        **splits: Paths | None,
+    ) -> None:
+        super().__init__(folders=folders, **splits)
+        self._columns = None if columns is None else list(columns)
+
+    def count(self, split: str, data_dir: str | None = None) -> int:
+        import pyarrow.parquet as pq
+
+        return sum(pq.read_metadata(file).num_rows for file in self.files(split, data_dir))
+
+    def _settings(self) -> dict[str, Any]:
+        return {"columns": self._columns}
+
+    def _read(self, file: str) -> Iterator[tuple[int, Row]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            parquet = pq.ParquetFile(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file}: not a Parquet file ({_one_line(error)})") from None
+        with parquet:
+            names = parquet.schema_arrow.names
+            if missing := set(self._columns or ()) - set(names):
+                raise UserError(f"{file}: no column '{min(missing)}' (it has {', '.join(names)})")
+            number = 0
+            for batch in parquet.iter_batches(columns=self._columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+
+
+class Generated:
+    """Rows that a function makes: `row_fn(split, index) -> row`, a pure function of the two.
+
+    Example:
+      >>> def add(split, index):
+      ...     draws = Draws(0, "add", index, split)
+      ...     a, b = draws.integer(90), draws.integer(90)
+      ...     return {"question": f"{a} + {b}", "answer": str(a + b)}
+      >>> Generated(add, train=10_000, validation=500)
+    """
+
+    def __init__(self, row_fn: Callable[[str, int], Row], **counts: int) -> None:
+        self._row_fn = row_fn
+        self._counts = dict(counts)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self._counts)
+
+    def row_at(self, split: str, index: int, data_dir: str | None = None) -> Row:
+        """Row `index` of the split, without those before it."""
+        return self._row_fn(split, index)
+
+    def rows(self, split: str, data_dir: str | None = None) -> Iterator[Row]:
+        return (self._row_fn(split, index) for index in range(self._counts[split]))
+
+    def count(self, split: str, data_dir: str | None = None) -> int:
+        return self._counts[split]
+
+    def files(self, split: str, data_dir: str | None = None) -> list[str]:
+        return []
+
+    def code_files(self) -> tuple[str, ...]:
+        """Source files of the code that makes the rows."""
+        return code_files(self._row_fn)
+
+    def fingerprint(self, split: str, data_dir: str | None = None) -> dict[str, Any]:
+        return {
+            "source": "Generated",
+            "code": code_hash(self._row_fn),
+            "split": split,
+            "count": self._counts[split],
+        }
+
+    def where(self, split: str, index: int, data_dir: str | None = None) -> str:
+        return f"generated {split} row {index}"
+
+    def __repr__(self) -> str:
+        return f"Generated({getattr(self._row_fn, '__name__', self._row_fn)}, {self._counts})"
+
+
+def _lines(file: str) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file, cut at `\\n` alone (and a `\\r` before it), unzipped where it ends in .gz.
+
+    `str.splitlines` would also cut at U+2028 and its like, which real data has inside rows.
+    """
+    number = 0
+    try:
+        with _open(file) as stream:
+            for number, raw in enumerate(stream, 1):
+                line = raw.decode("utf-8")
+                if number == 1 and line.startswith("\ufeff"):
+                    line = line[1:]
+                if line.endswith("\n"):
+                    line = line[:-2] if line.endswith("\r\n") else line[:-1]
+                yield number, line
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}:{number}: not UTF-8 ({_one_line(error)})") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{file}:{number + 1}: not a whole gzip file ({_one_line(error)}); fetch it again"
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"{file}: a folder where a file is expected") from None
+
+
+@contextlib.contextmanager
+def _open(file: str) -> Iterator[IO[bytes]]:
+    with contextlib.ExitStack() as stack:
+        if "://" in file:
+            from etils import epath
+
+            raw: IO[bytes] = stack.enter_context(epath.Path(file).open("rb"))
+        else:
+            raw = stack.enter_context(open(file, "rb"))
+        if file.endswith(".gz"):
+            unzipped = stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))
+            yield cast(IO[bytes], unzipped)
+        else:
+            yield raw
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,233 @@
+"""SeqIO sees what flanx registers, and gives the same tokens; flanx sees what others register with SeqIO.
+
+Everything that imports TensorFlow runs in one child process a test: its import is slow, and leaves warnings and
+registries behind.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PRELUDE = """
+import json, os, sys
+import flanx
+from flanx import registry
+
+def row(split, index):
+    return {"text": f"{split} ticket {index}", "team": ["billing", "network"][index % 2]}
+
+def register(name, **changes):
+    flanx.register(name, **{**dict(
+        source=flanx.Generated(row, train=40, validation=10),
+        fields=lambda row: {
+            "ticket": row["text"], "options": ["billing", "network"], "answer": [row["team"], "x"]
+        },
+        templates=[
+            flanx.Template("{ticket} Which team?{options_}", "{answer}"),
+            flanx.Template("Triage: {ticket}{options_}", "{answer}"),
+        ],
+        inverted=[flanx.Template("Write to {answer}", "{ticket}")],
+        metrics=["accuracy", "rank_accuracy"], postprocessor="strip"), **changes})
+
+def say(**found):
+    print("FOUND " + json.dumps(found))
+"""
+LENGTHS = {"inputs": 400, "targets": 8}
+
+
+def run(tmp_path: Path, body: str, **environment: str) -> dict[str, Any]:
+    """What `body` passes to `say`."""
+    script = tmp_path / "script.py"
+    script.write_text(PRELUDE + f"LENGTHS = {LENGTHS}\n" + body)
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("FLANX_")}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={**kept, **quiet, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    return json.loads(line.removeprefix("FOUND "))
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A SentencePiece model of a few pieces, trained here."""
+    import sentencepiece
+
+    folder = tmp_path_factory.mktemp("vocabulary")
+    text = "train validation ticket billing network Which team Triage Write to x options Answer"
+    words = text.split()
+    lines = [f"{one} {two} {i}: (A) b." for i, one in enumerate(words) for two in words]
+    (folder / "text.txt").write_text("\n".join(lines))
+    sentencepiece.SentencePieceTrainer.Train(
+        input=str(folder / "text.txt"),
+        model_prefix=str(folder / "small"),
+        vocab_size=120,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return str(folder / "small.model")
+
+
+EQUAL = """
+register("tickets.triage")
+flanx.mixture("all", [flanx.Part("tickets.*", cap=30)])
+import seqio
+from flanx.data.vocabulary import load
+vocabulary = load(os.environ["FLANX_VOCABULARY"])
+names = [name for name in registry.task_names() if name in seqio.TaskRegistry.names()]
+equal = {}
+for name in names:
+    for split in ("train", "validation"):
+        dataset = seqio.get_mixture_or_task(name).get_dataset(LENGTHS, split, shuffle=False)
+        theirs = [
+            (e["inputs"].tolist(), e["targets"].tolist(), [r.decode() for r in e["references"]])
+            for e in dataset.as_numpy_iterator()
+        ]
+        made = registry.get_task(name).render(split, feature_lengths=LENGTHS, vocabulary=vocabulary)
+        ours = [
+            (
+                vocabulary.encode(one.inputs)[:399] + [1],
+                vocabulary.encode(one.targets)[:7] + [1],
+                list(one.references),
+            )
+            for one in made if isinstance(one, registry.Rendered)
+        ]
+        equal[f"{name} {split}"] = [theirs == ours, len(ours)]
+mixture = seqio.get_mixture_or_task("all")
+selected = registry.resolve("all")
+rates = registry.rates(selected, {one.task: 40 for one in selected})
+batch = list(mixture.get_dataset(LENGTHS, "train", shuffle=True, seed=1, num_epochs=1).take(20).as_numpy_iterator())
+task = seqio.get_mixture_or_task("tickets.triage.zs_noopt")
+example = next(iter(task.get_dataset(None, "validation", shuffle=False).as_numpy_iterator()))
+packed = seqio.get_dataset("all", LENGTHS, seqio.EncDecFeatureConverter(pack=True))
+targets = task.postprocess_fn(example["targets_pretokenized"], example=example, is_target=True)
+say(
+    equal=equal,
+    rates={task.name: mixture.get_rate(task) for task in mixture.tasks} == rates,
+    total=mixture.total_rate,
+    batch=len(batch),
+    dataset=[task.name for task in seqio.get_mixture_or_task("tickets.triage").tasks],
+    metric=[metric([targets], [task.postprocess_fn(" x")]) for metric in task.metric_fns],
+    targets=targets,
+    packed=sorted(next(iter(packed.as_numpy_iterator()))),
+)
+"""
+
+
+@pytest.mark.parametrize("spec", ["model", "bytes"])
+def test_same_tokens_as_seqio(tmp_path: Path, vocabulary: str, spec: str):
+    found = run(tmp_path, EQUAL, FLANX_VOCABULARY=vocabulary if spec == "model" else "bytes")
+    assert all(same for same, _ in found["equal"].values()), found["equal"]
+    assert len(found["equal"]) == 10
+    assert found["equal"]["tickets.triage.zs_opt train"][1] == 40
+    if spec == "model":
+        assert found["equal"]["tickets.triage.fs_noopt train"][1] > 0
+    assert found["rates"]
+    assert found["total"] == pytest.approx(30)
+    assert found["batch"] == 20
+    assert len(found["dataset"]) == 5
+    assert sorted(found["targets"]) in (["billing"], ["billing", "x"])
+    assert len(found["metric"]) == 1  # rank_accuracy needs option scores, which SeqIO does not give
+    assert "encoder_segment_ids" in found["packed"]
+
+
+@pytest.mark.parametrize("first", ["flanx", "seqio"])
+def test_both_import_orders(tmp_path: Path, first: str):
+    body = """
+before = {before}
+register("a.b")
+flanx.mixture("early", ["a.*", "c.*"])
+import seqio
+register("c.d", vocabulary="bytes")
+tasks, mixtures = list(seqio.TaskRegistry.names()), list(seqio.MixtureRegistry.names())
+task = seqio.get_mixture_or_task("c.d.zs_opt")
+lengths = [len(list(task.get_dataset(None, split, shuffle=False))) for split in task.splits]
+try:
+    seqio.get_mixture_or_task("a.b.zs_opt").get_dataset(None, "train", shuffle=False)
+except Exception as error:
+    late = str(error)
+try:
+    register("a.b")
+except flanx.UserError as error:
+    twice = str(error)
+say(tasks=tasks, mixtures=mixtures, lengths=lengths, late=late, twice=twice, before=before)
+"""
+    order = "'seqio' in sys.modules" if first == "flanx" else "bool(__import__('seqio'))"
+    found = run(tmp_path, body.replace("{before}", order))
+    assert found["before"] == (first == "seqio")
+    kinds = ("zs_opt", "zs_noopt", "fs_opt", "fs_noopt", "inv")
+    assert found["tasks"] == [f"{name}.{kind}" for name in ("a.b", "c.d") for kind in kinds]
+    assert sorted(found["mixtures"]) == ["a.b", "c.d", "early"]
+    assert found["lengths"] == [40, 10]
+    assert "set FLANX_VOCABULARY to a SentencePiece model" in found["late"]
+    assert "two tasks of one name" in found["twice"]
+
+
+FOREIGN = """
+import seqio
+import tensorflow as tf
+def numbers(split, shuffle_files, seed=None):
+    return tf.data.Dataset.from_tensor_slices(
+        {"question": ["one", "two"], "answers": [["1", "i"], ["2", "ii"]], "n": [1, 2]}
+    )
+source = seqio.FunctionDataSource(numbers, splits=["train"], num_input_examples={"train": 2})
+features = {name: seqio.Feature(seqio.ByteVocabulary()) for name in ("inputs", "targets")}
+for name in ("bare_one", "bare_two"):
+    seqio.TaskRegistry.add(name, source=source, output_features=features)
+seqio.MixtureRegistry.add("inner", [("bare_one", 1.0), ("bare_two", lambda task: 3.0)])
+seqio.MixtureRegistry.add("outer", [("inner", 8.0), ("bare_two", 2.0)])
+flanx.register(
+    "wrapped.numbers",
+    source=source,
+    fields=lambda row: {"question": row["question"], "answer": row["answers"], "n": row["n"] + 1},
+    templates=[flanx.Template("{question} {n}", "{answer}")],
+    template_types=["zs_noopt"],
+)
+flanx.mixture("both", [flanx.Part("outer", rate=5), flanx.Part("wrapped.*", rate=1)])
+outer = registry.resolve("outer")
+rates = registry.rates(outer, {"bare_one": 2, "bare_two": 2})
+nested = seqio.get_mixture_or_task("outer")
+slow = {task.name: nested.get_rate(task) for task in nested.tasks}
+both = registry.resolve("both")
+spec = registry.get_task("wrapped.numbers.zs_noopt")
+rendered = [[one.inputs, sorted(one.references)] for one in spec.render("train")]
+try:
+    seqio.TaskRegistry.add("x.y.zs_opt", source=source, output_features=features)
+    register("x.y")
+except flanx.UserError as error:
+    taken = str(error)
+say(
+    one=[[one.task, one.spec is None] for one in registry.resolve("bare_one")],
+    rates=rates, slow=slow, rendered=rendered, taken=taken,
+    both=registry.rates(both, {one.task: 2 for one in both}),
+    printable=json.dumps(spec.fingerprint("train")), splits=spec.splits, count=spec.count("train"),
+)
+"""
+
+
+def test_what_others_register_with_seqio(tmp_path: Path):
+    """Bare tasks and nested mixtures resolve, with SeqIO's own rates; a seqio.DataSource is a source."""
+    found = run(tmp_path, FOREIGN)
+    assert found["one"] == [["bare_one", True]]
+    assert found["rates"] == pytest.approx(found["slow"])
+    assert found["both"] == pytest.approx(
+        {"bare_one": 1.0, "bare_two": 4.0, "wrapped.numbers.zs_noopt": 1.0}
+    )
+    assert found["rendered"] == [["one 2", ["1", "i"]], ["two 3", ["2", "ii"]]]
+    assert "other code has registered this name with SeqIO" in found["taken"]
+    assert found["splits"] == ["train"]
+    assert found["count"] == 2
