@@ -1,0 +1,121 @@
+"""What a T5.1.1 network is made of, and how many parameters that gives. No JAX: the command line reads this too."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from flanx.errors import UserError, did_you_mean
+
+ACTIVATIONS = ("gelu", "linear", "relu", "silu")
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """A T5.1.1 encoder-decoder, or the original T5 with `mlp_activations=("relu",)` and tied logits.
+
+    Attributes:
+      vocab_size: rows of the embedding; T5's own 32,000 pieces and 100 extra ids are padded to 32,128.
+      emb_dim: width of the residual stream.
+      num_heads: attention heads.
+      num_encoder_layers: layers of the encoder.
+      num_decoder_layers: layers of the decoder.
+      head_dim: width of a head; heads times width need not be `emb_dim`.
+      mlp_dim: width inside the feed-forward block.
+      mlp_activations: one projection each, multiplied together: ("gelu", "linear") is the gated GELU.
+      dropout_rate: probability of dropping, the masks shared along the length.
+      dtype: activations, "bfloat16" or "float32"; parameters are always float32.
+      logits_via_embedding: share the output projection with the embedding.
+      relpos_buckets: buckets of relative distance.
+      relpos_max_distance: distance from which everything falls in the last bucket.
+      scan_layers: one compiled layer looped over stacked parameters (`scanned.py` converts).
+      remat: what the backward pass computes again: "none", "minimal" (keeps the matrix products), or "full"
+        (keeps layer inputs only).
+    """
+
+    emb_dim: int
+    num_heads: int
+    num_encoder_layers: int
+    num_decoder_layers: int
+    mlp_dim: int
+    vocab_size: int = 32128
+    head_dim: int = 64
+    mlp_activations: tuple[str, ...] = ("gelu", "linear")
+    dropout_rate: float = 0.1
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    logits_via_embedding: bool = False
+    relpos_buckets: int = 32
+    relpos_max_distance: int = 128
+    scan_layers: bool = False
+    remat: Literal["none", "minimal", "full"] = "none"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        for name in ("emb_dim", "num_heads", "head_dim", "mlp_dim", "vocab_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"T5Config.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("num_encoder_layers", "num_decoder_layers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"T5Config.{name} is {getattr(self, name)}; T5 needs both stacks")
+        if not 0.0 <= self.dropout_rate < 1.0:
+            raise UserError(f"T5Config.dropout_rate is {self.dropout_rate}; it must be in [0, 1)")
+        if self.relpos_buckets < 4 or self.relpos_buckets % 2:
+            raise UserError(
+                f"T5Config.relpos_buckets is {self.relpos_buckets}; it must be even and at least 4"
+            )
+        if self.relpos_max_distance <= self.relpos_buckets // 2:
+            raise UserError(
+                f"T5Config.relpos_max_distance is {self.relpos_max_distance}; it must be above "
+                f"relpos_buckets / 2 = {self.relpos_buckets // 2}"
+            )
+        _one_of("dtype", self.dtype, ("bfloat16", "float32"))
+        _one_of("remat", self.remat, ("none", "minimal", "full"))
+        if not self.mlp_activations:
+            raise UserError("T5Config.mlp_activations is empty; give at least one activation")
+        for activation in self.mlp_activations:
+            _one_of("mlp_activations", activation, ACTIVATIONS)
+
+    @property
+    def joined_dim(self) -> int:
+        """Width of all heads side by side."""
+        return self.num_heads * self.head_dim
+
+    def num_parameters(self) -> int:
+        """Number of parameters, by arithmetic.
+
+        A stack layer has 4 E (H D) a attention and (k + 1) E F in its feed-forward block with k activations, and a
+        norm scale E before each; a decoder layer has two attentions. Beside the layers: the embedding V E, the output
+        projection as much again unless tied, and in each stack a final norm E and a bias table H x buckets.
+        """
+        attention = 4 * self.emb_dim * self.joined_dim
+        mlp = (len(self.mlp_activations) + 1) * self.emb_dim * self.mlp_dim
+        encoder_layer = attention + mlp + 2 * self.emb_dim
+        decoder_layer = 2 * attention + mlp + 3 * self.emb_dim
+        embeddings = self.vocab_size * self.emb_dim * (1 if self.logits_via_embedding else 2)
+        stack_ends = 2 * (self.emb_dim + self.num_heads * self.relpos_buckets)
+        return (
+            embeddings
+            + stack_ends
+            + self.num_encoder_layers * encoder_layer
+            + self.num_decoder_layers * decoder_layer
+        )
+
+    def flops_per_step(self, batch_size: int, inputs_length: int, targets_length: int) -> int:
+        """FLOPs of one training step; `flanx.models.t5.flops` has the formula and its argument."""
+        from flanx.models.t5 import flops
+
+        return flops.train_step_flops(self, batch_size, inputs_length, targets_length)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for run.json."""
+        return {**asdict(self), "mlp_activations": list(self.mlp_activations)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "T5Config":
+        """The inverse of `to_dict`."""
+        return cls(**values)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(
+            f"T5Config.{name}: '{value}' is not one of {', '.join(allowed)}{did_you_mean(str(value), allowed)}"
+        )

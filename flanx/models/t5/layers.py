@@ -1,0 +1,112 @@
+"""Pieces that every T5 layer is built of: projection, embedding, norm, feed-forward block.
+
+Parameters are float32 whatever the activations are; each use casts them to the activations' dtype.
+"""
+
+import functools
+import operator
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from flanx.models.t5 import products
+from flanx.models.t5.dropout import MlpDropout
+
+Initializer = Callable[..., jax.Array]
+
+FAN_IN_NORMAL = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+FAN_IN_TRUNCATED = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+NORM_EPSILON = 1e-6
+
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=True),
+    "linear": lambda x: x,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
+
+
+class Dense(nn.Module):
+    """`x @ kernel`: [..., inputs] -> [..., outputs], no bias."""
+
+    inputs: int
+    outputs: int
+    kernel_init: Initializer = FAN_IN_TRUNCATED
+
+    def setup(self) -> None:
+        self.kernel = self.param(
+            "kernel", self.kernel_init, (self.inputs, self.outputs), jnp.float32
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return products.matmul(x, self.kernel.astype(x.dtype))
+
+
+class Embed(nn.Module):
+    """Token vectors by gather, and logits by the same table where they are tied."""
+
+    vocab_size: int
+    emb_dim: int
+    dtype: DTypeLike
+
+    def setup(self) -> None:
+        self.embedding = self.param(
+            "embedding", nn.initializers.normal(1.0), (self.vocab_size, self.emb_dim), jnp.float32
+        )
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """int32 [B, L] -> [B, L, E]."""
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+
+    def attend(self, x: jax.Array) -> jax.Array:
+        """[..., E] -> float32 logits [..., V], scaled by 1/sqrt(E) as T5X scales tied logits."""
+        logits = products.matmul(x, self.embedding.astype(x.dtype).T, jnp.float32)
+        return logits / jnp.sqrt(jnp.float32(self.emb_dim))
+
+
+class RMSNorm(nn.Module):
+    """`x / rms(x) * scale` over the last axis, computed in float32, returned in the dtype of `x`."""
+
+    emb_dim: int
+
+    def setup(self) -> None:
+        self.scale = self.param("scale", nn.initializers.ones, (self.emb_dim,), jnp.float32)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x32 = x.astype(jnp.float32)
+        inverse = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + NORM_EPSILON)
+        return (x32 * inverse).astype(x.dtype) * self.scale.astype(x.dtype)
+
+
+class Mlp(nn.Module):
+    """Feed-forward block: the product of `activation_i(x @ wi_i)`, dropout, `wo`, dropout.
+
+    With one activation the projection is called `wi`, with more `wi_0`, `wi_1`, as T5X calls them.
+    """
+
+    emb_dim: int
+    mlp_dim: int
+    activations: tuple[str, ...]
+
+    def setup(self) -> None:
+        names = (
+            ["wi"]
+            if len(self.activations) == 1
+            else [f"wi_{i}" for i in range(len(self.activations))]
+        )
+        self.branches = [Dense(self.emb_dim, self.mlp_dim, name=name) for name in names]
+        self.wo = Dense(self.mlp_dim, self.emb_dim)
+
+    def __call__(self, x: jax.Array, dropout: MlpDropout | None = None) -> jax.Array:
+        """[B, L, E] -> [B, L, E]."""
+        parts = [
+            _ACTIVATIONS[activation](branch(x))
+            for activation, branch in zip(self.activations, self.branches, strict=True)
+        ]
+        hidden = functools.reduce(operator.mul, parts)
+        if dropout is None:
+            return self.wo(hidden)
+        return self.wo(hidden * dropout.hidden) * dropout.out

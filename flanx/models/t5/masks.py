@@ -1,0 +1,53 @@
+"""Which token may look at which, as numbers to add to attention logits: 0 where it may, -1e10 where not.
+
+Each mask is made once for a stack, float32 [B, 1, Q, K], and every layer adds the same array. Token 0 is padding.
+With segment ids, attention also stays inside a segment; T5X applies both rules, and so does flanx.
+"""
+
+import jax
+import jax.numpy as jnp
+
+BLOCKED = -1e10
+
+
+def encoder_mask(tokens: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+    """Encoder self-attention: tokens [B, L], segment_ids [B, L] or None -> [B, 1, L, L]."""
+    real = tokens > 0
+    return _additive(real[:, :, None] & real[:, None, :], segment_ids, segment_ids)
+
+
+def decoder_mask(
+    length: int, target_tokens: jax.Array | None, segment_ids: jax.Array | None
+) -> jax.Array:
+    """Causal decoder self-attention -> [B or 1, 1, L, L].
+
+    Without `target_tokens` nothing counts as padding, which changes no position before the padding.
+    """
+    allowed = jnp.tril(jnp.ones((1, length, length), bool))
+    if target_tokens is not None:
+        real = target_tokens > 0
+        allowed = allowed & real[:, :, None] & real[:, None, :]
+    return _additive(allowed, segment_ids, segment_ids)
+
+
+def cross_mask(
+    encoder_tokens: jax.Array,
+    target_tokens: jax.Array | None,
+    encoder_segment_ids: jax.Array | None,
+    decoder_segment_ids: jax.Array | None,
+) -> jax.Array:
+    """Decoder to encoder -> [B, 1, Lt, Li], or [B, 1, 1, Li] where all of a row's queries see the same."""
+    allowed = (encoder_tokens > 0)[:, None, :]
+    if target_tokens is not None:
+        allowed = allowed & (target_tokens > 0)[:, :, None]
+    if encoder_segment_ids is None:
+        decoder_segment_ids = None
+    return _additive(allowed, decoder_segment_ids, encoder_segment_ids)
+
+
+def _additive(
+    allowed: jax.Array, query_segments: jax.Array | None, key_segments: jax.Array | None
+) -> jax.Array:
+    if query_segments is not None and key_segments is not None:
+        allowed = allowed & (query_segments[:, :, None] == key_segments[:, None, :])
+    return jnp.where(allowed, 0.0, BLOCKED).astype(jnp.float32)[:, None]

@@ -1,0 +1,256 @@
+"""Encoder and decoder: layers of norm, attention and feed-forward with residual sums, looped plainly or by scan."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from flanx.models.t5 import products
+from flanx.models.t5.attention import Attention
+from flanx.models.t5.config import T5Config
+from flanx.models.t5.dropout import LayerDropout, StackDropout, scale, stack_dropout
+from flanx.models.t5.layers import Dense, Mlp, RMSNorm
+from flanx.models.t5.relative_bias import RelativePositionBias
+
+KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, H, L, D]
+
+
+def _attention(config: T5Config) -> Attention:
+    return Attention(config.emb_dim, config.num_heads, config.head_dim)
+
+
+def _mlp(config: T5Config) -> Mlp:
+    return Mlp(config.emb_dim, config.mlp_dim, config.mlp_activations)
+
+
+def _relative_bias(config: T5Config, *, bidirectional: bool) -> RelativePositionBias:
+    return RelativePositionBias(
+        config.num_heads, config.relpos_buckets, config.relpos_max_distance, bidirectional
+    )
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then the feed-forward block."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.pre_attention_layer_norm = RMSNorm(cfg.emb_dim)
+        self.attention = _attention(cfg)
+        self.pre_mlp_layer_norm = RMSNorm(cfg.emb_dim)
+        self.mlp = _mlp(cfg)
+
+    def __call__(
+        self, x: jax.Array, bias: jax.Array, mask: jax.Array, dropout: LayerDropout | None = None
+    ) -> jax.Array:
+        """[B, L, E] -> [B, L, E]."""
+        y = self.pre_attention_layer_norm(x)
+        x = x + self.attention(y, y, bias, mask, dropout and dropout.self_attention)
+        return x + self.mlp(self.pre_mlp_layer_norm(x), dropout and dropout.mlp)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the encoder, then the feed-forward block."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.pre_self_attention_layer_norm = RMSNorm(cfg.emb_dim)
+        self.self_attention = _attention(cfg)
+        self.pre_cross_attention_layer_norm = RMSNorm(cfg.emb_dim)
+        self.encoder_decoder_attention = _attention(cfg)
+        self.pre_mlp_layer_norm = RMSNorm(cfg.emb_dim)
+        self.mlp = _mlp(cfg)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        encoded: jax.Array,
+        self_bias: jax.Array,
+        self_mask: jax.Array,
+        cross_mask: jax.Array,
+        dropout: LayerDropout | None = None,
+    ) -> jax.Array:
+        """x [B*n, Lt, E], encoded [B, Li, E] -> [B*n, Lt, E]; n rows may share one encoded row."""
+        y = self.pre_self_attention_layer_norm(x)
+        x = x + self.self_attention(y, y, self_bias, self_mask, dropout and dropout.self_attention)
+        y = self.pre_cross_attention_layer_norm(x)
+        x = x + self.encoder_decoder_attention(
+            y, encoded, None, cross_mask, dropout and dropout.cross_attention
+        )
+        return x + self.mlp(self.pre_mlp_layer_norm(x), dropout and dropout.mlp)
+
+    def cross_key_value(self, encoded: jax.Array) -> KeyValue:
+        """Keys and values of the encoder's output, which no decoding step changes."""
+        return self.encoder_decoder_attention.project(encoded)
+
+    def step(
+        self,
+        x: jax.Array,
+        cache: KeyValue,
+        cross: KeyValue,
+        index: jax.Array,
+        self_bias: jax.Array,
+        cross_bias: jax.Array,
+    ) -> tuple[jax.Array, KeyValue]:
+        """One position: x [B*n, 1, E] at `index`, cache of [B*n, H, T, D] -> its output and the cache with it."""
+        y = self.pre_self_attention_layer_norm(x)
+        key, value = self.self_attention.project(y)
+        cache = (
+            jax.lax.dynamic_update_slice_in_dim(cache[0], key, index, axis=2),
+            jax.lax.dynamic_update_slice_in_dim(cache[1], value, index, axis=2),
+        )
+        x = x + self.self_attention.attend(y, *cache, None, self_bias)
+        y = self.pre_cross_attention_layer_norm(x)
+        x = x + self.encoder_decoder_attention.attend(y, *cross, None, cross_bias)
+        return x + self.mlp(self.pre_mlp_layer_norm(x)), cache
+
+
+class Encoder(nn.Module):
+    """All encoder layers, with the position bias before and the norm after them."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.relpos_bias = _relative_bias(cfg, bidirectional=True)
+        self.layers = _layers(EncoderLayer, cfg, cfg.num_encoder_layers)
+        self.encoder_norm = RMSNorm(cfg.emb_dim)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
+        """Embedded tokens [B, L, E], mask [B, 1, L, L] -> [B, L, E]."""
+        bias = self.relpos_bias(x.shape[1], x.shape[1])
+        count, drop = self.config.num_encoder_layers, StackDropout()
+        if not deterministic and self.config.dropout_rate:
+            drop = stack_dropout(self.make_rng("dropout"), self.config, count, x)
+        x = _run(
+            lambda layer, x, dropout: layer(x, bias, mask, dropout),
+            self.layers,
+            scale(x, drop.first),
+            drop.layers,
+            self.config,
+            count,
+        )
+        return scale(self.encoder_norm(x), drop.last)
+
+
+class Memory(NamedTuple):
+    """What decoding steps read and never change.
+
+    Attributes:
+      cross: for each layer, keys and values of the encoder's output, [B, H, Li, D] each.
+      cross_bias: float32 [B, 1, 1, Li], the encoder's padding.
+      self_bias: float32 [1, H, T, T], position bias and causal mask; step t reads row t.
+    """
+
+    cross: tuple[KeyValue, ...]
+    cross_bias: jax.Array
+    self_bias: jax.Array
+
+
+class Decoder(nn.Module):
+    """All decoder layers, with the position bias before and the norm after them."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.relpos_bias = _relative_bias(cfg, bidirectional=False)
+        self.layers = _layers(DecoderLayer, cfg, cfg.num_decoder_layers)
+        self.decoder_norm = RMSNorm(cfg.emb_dim)
+        if not cfg.logits_via_embedding:
+            self.logits_dense = Dense(cfg.emb_dim, cfg.vocab_size)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        encoded: jax.Array,
+        self_mask: jax.Array,
+        cross_mask: jax.Array,
+        deterministic: bool,
+    ) -> jax.Array:
+        """Embedded tokens [B*n, Lt, E], encoded [B, Li, E] -> [B*n, Lt, E], normed."""
+        bias = self.relpos_bias(x.shape[1], x.shape[1])
+        count, drop = self.config.num_decoder_layers, StackDropout()
+        if not deterministic and self.config.dropout_rate:
+            drop = stack_dropout(self.make_rng("dropout"), self.config, count, x, encoded.shape[1])
+        x = _run(
+            lambda layer, x, dropout: layer(x, encoded, bias, self_mask, cross_mask, dropout),
+            self.layers,
+            scale(x, drop.first),
+            drop.layers,
+            self.config,
+            count,
+        )
+        return scale(self.decoder_norm(x), drop.last)
+
+    def project_logits(self, x: jax.Array) -> jax.Array:
+        """[..., E] -> float32 [..., V], with an output projection of its own."""
+        return products.matmul(x, self.logits_dense.kernel.astype(x.dtype), jnp.float32)
+
+    def memory(self, encoded: jax.Array, cross_bias: jax.Array, self_mask: jax.Array) -> Memory:
+        """Everything that steps need of the encoder's output, for up to `self_mask.shape[-1]` positions."""
+        length = self_mask.shape[-1]
+        return Memory(
+            cross=tuple(layer.cross_key_value(encoded) for layer in self._unscanned()),
+            cross_bias=cross_bias,
+            self_bias=self.relpos_bias(length, length) + self_mask,
+        )
+
+    def step(
+        self, x: jax.Array, cache: tuple[KeyValue, ...], memory: Memory, index: jax.Array
+    ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
+        """Embedded tokens [B*n, 1, E] at position `index` -> normed output [B*n, 1, E] and the new cache."""
+        self_bias = jax.lax.dynamic_slice_in_dim(memory.self_bias, index, 1, axis=2)
+        new_cache = []
+        for layer, cached, cross in zip(self._unscanned(), cache, memory.cross, strict=True):
+            x, cached = layer.step(x, cached, cross, index, self_bias, memory.cross_bias)
+            new_cache.append(cached)
+        return self.decoder_norm(x), tuple(new_cache)
+
+    def _unscanned(self) -> list[DecoderLayer]:
+        if self.config.scan_layers:
+            raise ValueError(
+                "step by step decoding wants layers one by one: see scanned.to_unrolled"
+            )
+        return self.layers
+
+
+def _layers(layer: type[nn.Module], config: T5Config, count: int) -> Any:
+    """Modules `layers_0`, `layers_1`, ...; or the one `layers` whose parameters scan stacks."""
+    return layer(config) if config.scan_layers else [layer(config) for _ in range(count)]
+
+
+def _run(
+    call: Callable[[Any, jax.Array, LayerDropout | None], jax.Array],
+    layers: Any,
+    x: jax.Array,
+    dropout: LayerDropout | None,
+    config: T5Config,
+    count: int,
+) -> jax.Array:
+    """x through all layers; `call(layer, x, dropout)` runs one, with its own part of the stack's dropout."""
+    if config.remat != "none":
+        # Inside a scan nothing can be merged across the loop's boundary, so the guard against it is not needed.
+        call = nn.remat(call, policy=_POLICIES[config.remat], prevent_cse=not config.scan_layers)
+    if not config.scan_layers:
+        for index, layer in enumerate(layers):
+            x = call(layer, x, jax.tree.map(lambda factors, i=index: factors[i], dropout))
+        return x
+    scan = nn.scan(
+        lambda layer, carry, factors: (call(layer, carry, factors), None),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=count,
+    )
+    return scan(layers, x, dropout)[0]
+
+
+_POLICIES: dict[str, Any] = {
+    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}

@@ -1,0 +1,89 @@
+"""The axis table: every parameter of both forms is named, and rules place it."""
+
+import jax
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+from flanx import models
+from flanx.models.t5 import partition
+from flanx.models.t5.config import T5Config
+
+CONFIG = T5Config(
+    emb_dim=32,
+    num_heads=2,
+    head_dim=8,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    mlp_dim=48,
+    vocab_size=64,
+)
+
+
+def shapes(config: T5Config):
+    model = models.build(config)
+    return jax.eval_shape(lambda key: models.init_params(model, key), jax.random.key(0))
+
+
+def mesh(data: int, model: int):
+    return jax.make_mesh(
+        (1, data, model), ("replica", "data", "model"), axis_types=(AxisType.Auto,) * 3
+    )
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_every_parameter_has_names(scan):
+    config = T5Config(**{**CONFIG.to_dict(), "scan_layers": scan})
+    tree = partition.param_shardings(shapes(config), mesh(2, 1))
+    assert all(
+        sharding.spec == PartitionSpec() or not any(sharding.spec)
+        for sharding in jax.tree.leaves(tree)
+    )
+    name = "encoder/layers/mlp/wo/kernel" if scan else "encoder/layers_1/mlp/wo/kernel"
+    want = ("layers", "mlp", "embed") if scan else ("mlp", "embed")
+    assert partition.logical_axes(name, len(want)) == want
+
+
+def test_rules_place_axes_and_never_use_a_mesh_axis_twice():
+    rules = {
+        "embed": "data",
+        "mlp": "model",
+        "vocab": ("model", "data"),
+        "batch": ("replica", "data"),
+    }
+    tree = partition.param_shardings(shapes(CONFIG), mesh(2, 2), rules)
+    assert tree["encoder"]["layers_0"]["mlp"]["wi_0"]["kernel"].spec == PartitionSpec(
+        "data", "model"
+    )
+    assert tree["token_embedder"]["embedding"].spec == PartitionSpec(("model", "data"), None)
+    assert partition.batch_sharding(mesh(2, 2), rules).spec == PartitionSpec(("replica", "data"))
+
+
+def test_sharded_network_gives_the_same_numbers():
+    config = T5Config(**{**CONFIG.to_dict(), "dtype": "float32"})
+    model = models.build(config)
+    params = jax.jit(models.init_params, static_argnums=0)(model, jax.random.key(0))
+    tokens = jax.random.randint(jax.random.key(1), (4, 8), 2, 60)
+
+    def loss(params, tokens):
+        return (model.apply({"params": params}, tokens, tokens, tokens) ** 2).mean()
+
+    want, want_grads = jax.jit(jax.value_and_grad(loss))(params, tokens)
+    rules = {
+        "batch": ("replica", "data"),
+        "embed": "data",
+        "mlp": "model",
+        "joined_kv": "model",
+        "vocab": "model",
+    }
+    grid = mesh(2, 2)
+    placed = jax.device_put(params, partition.param_shardings(params, grid, rules))
+    rows = jax.device_put(tokens, partition.batch_sharding(grid, rules))
+    got, grads = jax.jit(jax.value_and_grad(loss))(placed, rows)
+    assert abs(got - want) < 1e-5 * abs(want)
+    for mine, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):
+        assert abs(mine - theirs).max() < 1e-5 * (1e-2 + abs(theirs).max())
+
+
+def test_unknown_parameter_is_named():
+    with pytest.raises(ValueError, match="encoder/other is in no line"):
+        partition.logical_axes("encoder/other", 2)
