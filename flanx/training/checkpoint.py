@@ -1,0 +1,306 @@
+"""Checkpoints of a run: written by orbax in the background, whole or not at all, and read back to the byte.
+
+    <model_dir>/checkpoints/<step>/
+      params/   the parameters, nested as in the model (read alone by `flanx.training.params_io`)
+      train/    step, optimizer state, and the metric sums since the last line of metrics.jsonl
+      run/      JSON: format version, place in the data, model, vocabulary and manifest fingerprints
+
+A save copies the arrays to the host and returns; orbax writes them to a temporary folder and renames it. What a kill
+leaves behind is never listed as a checkpoint.
+"""
+
+import gc
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from flanx.errors import UserError, did_you_mean
+from flanx.training.config import CheckpointConfig
+from flanx.training.params_io import (
+    FORMAT_VERSION,
+    check_facts,
+    check_shapes,
+    read_facts,
+    read_tree,
+    stored_shapes,
+)
+from flanx.training.state import TrainState, path_names
+
+ITEMS = ("params", "train", "run")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint held: the state, metric sums of the unfinished log period, and the loader's place (JSON)."""
+
+    state: TrainState
+    sums: dict[str, jax.Array]
+    loader: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return int(self.state.step)
+
+
+class Checkpoints:
+    """The checkpoints of one MODEL_DIR.
+
+    Attributes:
+      folder: `<model_dir>/checkpoints`.
+      warn: told, in one line, of a save that failed or a checkpoint that is damaged.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        config: CheckpointConfig,
+        facts: Mapping[str, Any],
+        warn: Callable[[str], None],
+    ):
+        """Opens the folder, makes it if need be.
+
+        Args:
+          model_dir: where the run lives.
+          config: what to keep.
+          facts: JSON to store with each checkpoint: model, vocabulary, manifest.
+          warn: see above.
+        """
+        self.folder = Path(model_dir).absolute() / "checkpoints"
+        self._config, self._facts, self.warn = config, dict(facts), warn
+        self._saving: int | None = None
+        self._manager = self._open()
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self,
+        state: TrainState,
+        sums: Mapping[str, jax.Array],
+        loader: Mapping[str, Any],
+        evaluation: Mapping[str, float] | None,
+        *,
+        step: int,
+    ) -> None:
+        """Starts to save; training may go on (and donate `state`) as soon as this returns.
+
+        Whatever goes wrong is told by `warn`, now or at a later `poll`, and training goes on.
+
+        Args:
+          state: after `step` steps.
+          sums: metrics summed since the last log line.
+          loader: JSON of the loader's state after `step` steps.
+          evaluation: metrics of an evaluation at this very step, for `best_metric`.
+          step: number of steps taken, as a Python number (to spare a wait for the device).
+
+        Raises:
+          UserError: the evaluation does not know `best_metric`.
+        """
+        if step in self._manager.all_steps():
+            return
+        best = self._best(evaluation)
+        run = {**self._facts, "format_version": FORMAT_VERSION, "step": step, "loader": loader}
+        train = {"step": state.step, "opt_state": _nested(state.opt_state), "sums": dict(sums)}
+        items = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            train=ocp.args.StandardSave(train),
+            run=ocp.args.JsonSave(run),
+        )
+        self.poll(wait=True)
+        try:
+            self._saving = step
+            self._manager.save(step, args=items, metrics=best, force=True)
+        except Exception as error:
+            self._failed(error)
+
+    def poll(self, *, wait: bool = False) -> None:
+        """Tells of a background save that has failed; with `wait`, first lets it end."""
+        if self._saving is None or (not wait and self._manager.is_saving_in_progress()):
+            return
+        try:
+            self._manager.wait_until_finished()
+            self._saving = None
+        except Exception as error:
+            self._failed(error)
+
+    def finish(self, *, needed: int | None = None) -> None:
+        """Waits for the last save and closes.
+
+        Args:
+          needed: step that must be on disk when this returns.
+
+        Raises:
+          UserError: it is not.
+        """
+        self.poll(wait=True)
+        steps = self.steps()
+        self._manager.close()
+        if needed is not None and needed not in steps:
+            kept = f"step {steps[-1]}" if steps else "the beginning"
+            raise UserError(
+                f"the checkpoint of step {needed} could not be written to {self.folder}: make room there and "
+                f"run the same command again (it goes on from {kept})"
+            )
+
+    def restore_newest(self, state: TrainState, sums: Mapping[str, Any]) -> Restored | None:
+        """The newest whole checkpoint, or None where there is none.
+
+        One that cannot be read is named by `warn`, moved to `<model_dir>/damaged/`, and the one before is tried.
+
+        Args:
+          state: `jax.ShapeDtypeStruct`s with shardings: what to restore and onto which devices.
+          sums: the same for metric sums.
+
+        Raises:
+          UserError: the checkpoint is of another model, vocabulary or optimizer, or none can be read.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            result = self._try_restore(step, state, sums)
+            if isinstance(result, Restored):
+                return result
+            before = [s for s in steps if s < step]
+            self.warn(
+                f"checkpoint {self.folder / str(step)} is damaged ({result}); "
+                + (f"going back to step {before[-1]}" if before else "there is none before it")
+            )
+            self._set_aside(step)
+        if steps:
+            raise UserError(
+                f"no checkpoint under {self.folder} can be read: choose another MODEL_DIR, or remove the "
+                "folder to start again from step 0"
+            )
+        return None
+
+    def _try_restore(self, step: int, state: TrainState, sums: Mapping[str, Any]) -> Restored | str:
+        """The checkpoint, or why it cannot be read.
+
+        Where one array fails, orbax drops the reads of the others, and each would complain on stderr when collected.
+        """
+        asyncio_log, hook = logging.getLogger("asyncio"), sys.unraisablehook
+        asyncio_log.disabled, sys.unraisablehook = True, lambda _: None
+        try:
+            try:
+                return self._restore(step, state, sums)
+            except UserError:
+                raise
+            except Exception as error:
+                reason = _reason(error)
+            gc.collect()
+            return reason
+        finally:
+            asyncio_log.disabled, sys.unraisablehook = False, hook
+
+    def _restore(self, step: int, state: TrainState, sums: Mapping[str, Any]) -> Restored:
+        folder = self.folder / str(step)
+        facts = read_facts(folder)
+        check_facts(facts, self._facts, str(folder))
+        train = {"step": state.step, "opt_state": _nested(state.opt_state), "sums": dict(sums)}
+        check_shapes(stored_shapes(folder / "params"), state.params, str(folder))
+        stored = stored_shapes(folder / "train")
+        wanted = {path_names(p): tuple(x.shape) for p, x in jax.tree.leaves_with_path(train)}
+        if stored != wanted:
+            odd = "/".join(sorted(stored.items() ^ wanted.items())[0][0])
+            raise UserError(
+                f"{folder} was written with another optimizer or other tasks (they differ in '{odd}'): set them back, "
+                "or start anew in another MODEL_DIR with this one as INITIAL_CHECKPOINT_PATH"
+            )
+        params = read_tree(folder / "params", state.params)
+        train = read_tree(folder / "train", train)
+        opt_state = _like(state.opt_state, train["opt_state"])
+        return Restored(
+            TrainState(train["step"], params, opt_state), train["sums"], facts["loader"]
+        )
+
+    def _set_aside(self, step: int) -> None:
+        if jax.process_index() == 0:
+            target = self.folder.parent / "damaged" / str(step)
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            (self.folder / str(step)).rename(target)
+        self._manager.reload()
+
+    def _best(self, evaluation: Mapping[str, float] | None) -> dict[str, float] | None:
+        name = self._config.best_metric
+        if name is None or evaluation is None:
+            return None
+        if name not in evaluation:
+            raise UserError(
+                f"CheckpointConfig.best_metric: no evaluation metric '{name}'{did_you_mean(name, evaluation)}"
+            )
+        return {"best": float(evaluation[name])}
+
+    def _failed(self, error: Exception) -> None:
+        """Orbax's manager goes on raising a failed save's error: a new one forgets it, and its debris."""
+        self.warn(
+            f"the checkpoint of step {self._saving} could not be saved to {self.folder} ({_reason(error)}); "
+            "training goes on, and tries again at the next checkpoint"
+        )
+        self._saving = None
+        try:
+            self._manager.close()
+        except Exception as ignored:
+            del ignored  # the error just told
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        config = self._config
+        policies: list[Any] = [checkpoint_managers.LatestN(config.keep)]
+        if config.best_metric is not None and config.keep is not None:
+            best = checkpoint_managers.BestN(
+                get_metric_fn=_best_value,
+                reverse=config.best_mode == "min",
+                n=config.keep_best,
+                keep_checkpoints_without_metrics=False,
+            )
+            policies.append(best)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            best_fn=None if config.best_metric is None else _best_value,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
+        )
+        return ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
+
+
+def _best_value(metrics: Mapping[str, float]) -> float:
+    return metrics["best"]
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:160]}"
+
+
+def _nested(tree: Any) -> dict[str, Any]:
+    """An optimizer state as nested dicts named by its fields, which do not depend on optax's classes."""
+    result: dict[str, Any] = {}
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        *folders, name = path_names(path)
+        place = result
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[name] = leaf
+    return result
+
+
+def _like(template: Any, nested: Mapping[str, Any]) -> Any:
+    """The inverse of `_nested`, with the structure of `template`."""
+
+    def leaf(path: Any, _: Any) -> Any:
+        value: Any = nested
+        for name in path_names(path):
+            value = value[name]
+        return value
+
+    return jax.tree_util.tree_map_with_path(leaf, template)

@@ -1,0 +1,90 @@
+"""How far training is: a live bar on a terminal, a plain line now and then elsewhere."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_SECONDS = 10.0
+
+
+class Display:
+    """Told of every log line, shows as much as fits; a disabled one is silent (processes other than 0)."""
+
+    def __init__(self, total: int, step: int, *, enabled: bool, console: Console | None = None):
+        """`total` steps in the run, `step` of them done."""
+        self.console = console or Console(stderr=False, quiet=not enabled, highlight=False)
+        self._total = total
+        self._said = -PLAIN_SECONDS
+        self._bar: Progress | None = None
+        self._steps = self._evaluation = TaskID(0)
+        if enabled and self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", style="dim"),
+                console=self.console,
+                transient=False,
+            )
+            self._steps = self._bar.add_task("train", total=total, completed=step, note="")
+            self._evaluation = self._bar.add_task("eval", total=1, visible=False, note="")
+            self._bar.start()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def train(self, step: int, values: Mapping[str, Any]) -> None:
+        """A log line of training."""
+        note = _note(values)
+        if self._bar is not None:
+            self._bar.update(self._steps, completed=step, note=note)
+        elif time.monotonic() - self._said >= PLAIN_SECONDS or step == self._total:
+            self._said = time.monotonic()
+            self.say(f"step {step:,} of {self._total:,}  {note}")
+
+    def evaluating(self, done: int, total: int, suite: str) -> None:
+        """How far an evaluation is."""
+        if self._bar is not None:
+            self._bar.update(
+                self._evaluation,
+                description=f"eval {suite}",
+                completed=done,
+                total=total,
+                visible=done < total,
+            )
+
+    def evaluated(self, step: int, values: Mapping[str, float]) -> None:
+        """An evaluation's result: what is averaged over a suite, not every task."""
+        means = {name: value for name, value in values.items() if name.count("/") == 1}
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+        self.say(f"eval at step {step:,}: {shown or f'{len(values)} metrics'}")
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _note(values: Mapping[str, Any]) -> str:
+    parts = [f"loss {values['loss']:.4f}", f"accuracy {100 * values['accuracy']:.1f} %"]
+    if "steps_per_s" in values:
+        parts += [
+            f"{values['tokens_per_s']:,.0f} tokens/s",
+            f"{1000 / values['steps_per_s']:,.0f} ms/step",
+            f"{100 * values['data_wait_share']:.1f} % waiting for data",
+        ]
+    if "skipped_updates" in values:
+        parts.append(f"{values['skipped_updates']} updates skipped (not finite)")
+    return "  ".join(parts)

@@ -1,0 +1,149 @@
+"""A run's compiled functions: parameters born on their devices, and the step that the loop calls."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from flanx import models
+from flanx.models.t5 import partition, scanned
+from flanx.training import metrics
+from flanx.training.config import TrainConfig
+from flanx.training.mesh import RULES, batch_sharding, replicated, state_shardings
+from flanx.training.params_io import find_params, read_facts, restore_params
+from flanx.training.state import TrainState, new_state, with_shardings
+from flanx.training.step import make_train_step, metric_shapes
+
+Sums = dict[str, jax.Array]
+# Steps that may be dispatched before the oldest has ended: enough to keep a device busy, few enough to stop soon.
+IN_FLIGHT = 2
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the loop runs.
+
+    Attributes:
+      model: the network.
+      mesh: the devices.
+      state: `jax.ShapeDtypeStruct`s of the whole state, with shardings.
+      sums: the same of metric sums.
+      step: `(state, sums, batch, rng) -> (state, sums, step number)`, compiled at its first call; state and sums are
+        donated.
+      rng: the run's key, from which steps make theirs.
+    """
+
+    model: Any
+    mesh: Mesh
+    state: TrainState
+    sums: Sums
+    step: Callable[[TrainState, Sums, Any, jax.Array], tuple[TrainState, Sums, jax.Array]]
+    rng: jax.Array
+    _fresh: Callable[[], TrainState]
+    _around: Callable[[Any], TrainState]
+
+    def fresh_state(self) -> TrainState:
+        """Random parameters, the same on any mesh, each made on the devices that hold it."""
+        return self._fresh()
+
+    def state_from(self, path: str, facts: dict[str, Any]) -> TrainState:
+        """Step 0 with the parameters at `path` (`params_io.restore_params`) and a new optimizer state.
+
+        Parameters that were stacked for a scan become single layers and the other way round, as this model wants them.
+        """
+        config = self.model.config
+        stacked = read_facts(find_params(path)).get("model", {}).get("scan_layers")
+        if stacked is None or stacked == config.scan_layers:
+            return self._around(restore_params(path, self.state.params, facts))
+        stored = models.build(replace(config, scan_layers=stacked))
+        abstract = jax.eval_shape(partial(models.init_params, stored), jax.random.key(0))
+        convert = scanned.to_scanned if config.scan_layers else scanned.to_unrolled
+        return self._around(convert(restore_params(path, abstract, facts)))
+
+    def zero_sums(self) -> Sums:
+        """Nothing summed yet."""
+        zeros = {name: np.zeros(x.shape, x.dtype) for name, x in self.sums.items()}
+        return jax.device_put(zeros, replicated(self.mesh))
+
+
+def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
+    """Traces what a run needs; nothing is compiled yet."""
+    model = models.build(config.model)
+    schedule = config.schedule.build()
+    optimizer = config.optimizer.build(schedule, _stack_axis)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        schedule,
+        config.loss,
+        num_tasks=num_tasks,
+        microbatches=config.microbatches,
+        gradient_clip=config.gradient_clip,
+    )
+
+    # Drawn layer-stacked: a quarter of the program to compile at 24 layers, and the same numbers scanned or not.
+    stacked = models.build(replace(config.model, scan_layers=True))
+
+    @jax.jit  # its trace serves the shapes and the sharded call alike
+    def fresh(seed: jax.Array) -> TrainState:
+        params = models.init_params(stacked, jax.random.key(seed))
+        if not config.model.scan_layers:
+            params = scanned.to_unrolled(params)
+        return new_state(params, optimizer)
+
+    seed = np.uint32(config.seed)
+    abstract = jax.eval_shape(fresh, seed)
+    places = state_shardings(abstract, mesh, partial(_spec, mesh))
+    everywhere = replicated(mesh)
+    rng = jax.random.key(config.seed, impl=config.prng)
+
+    def step(state: TrainState, sums: Sums, batch: Any, key: jax.Array) -> Any:
+        state, new = train_step(state, batch, key)
+        return state, metrics.add(sums, new), state.step
+
+    sums = metric_shapes(num_tasks)
+    return Program(
+        model=model,
+        mesh=mesh,
+        state=with_shardings(abstract, places),
+        sums=with_shardings(sums, jax.tree.map(lambda _: everywhere, sums)),
+        step=jax.jit(
+            step,
+            in_shardings=(places, everywhere, batch_sharding(mesh), everywhere),
+            out_shardings=(places, everywhere, everywhere),
+            donate_argnums=(0, 1),
+        ),
+        rng=jax.device_put(rng, everywhere),
+        _fresh=partial(jax.jit(lambda s: fresh(s), out_shardings=places), seed),
+        _around=jax.jit(
+            lambda params: new_state(params, optimizer), out_shardings=places, donate_argnums=0
+        ),
+    )
+
+
+class InFlight:
+    """Lets the host run a little ahead of the devices, not further."""
+
+    def __init__(self) -> None:
+        self._ticks: deque[jax.Array] = deque()
+
+    def add(self, tick: jax.Array) -> None:
+        """`tick` is an output of the step just dispatched; waits for the one `IN_FLIGHT` before."""
+        self._ticks.append(tick)
+        if len(self._ticks) > IN_FLIGHT:
+            self._ticks.popleft().block_until_ready()
+
+
+def _spec(mesh: Mesh, path: tuple[str, ...], ndim: int) -> PartitionSpec:
+    axes = partition.logical_axes("/".join(path), ndim)
+    return partition.partition_spec(axes, RULES, mesh)
+
+
+def _stack_axis(path: tuple[str, ...]) -> int | None:
+    """Scanned layers lie along the first axis (`flanx.models.t5.scanned`)."""
+    return 0 if "layers" in path else None

@@ -1,0 +1,239 @@
+"""Everything that a run holds while it trains, and how it comes to hold it: data, program, checkpoint, writers."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from flanx.data import loader as loaders
+from flanx.data import manifest as manifests
+from flanx.data import vocabulary as vocabularies
+from flanx.data.loader import LoaderState
+from flanx.data.manifest import Manifest
+from flanx.data.vocabulary import Vocabulary
+from flanx.errors import UserError
+from flanx.training import program as programs
+from flanx.training import run_info
+from flanx.training.checkpoint import Checkpoints
+from flanx.training.config import TrainConfig
+from flanx.training.mesh import check_batch, make_mesh
+from flanx.training.metrics_file import evaluation_at
+from flanx.training.program import Program, Sums
+from flanx.training.state import TrainState
+from flanx.training.writers import AllWriters, NoWriters, Writers
+
+PREFETCH = 4  # batches made ahead of the step
+
+
+@dataclass
+class Run:
+    """A run at a step.
+
+    Attributes:
+      config: what was asked for.
+      program: compiled functions.
+      manifest: the training mixture; `eval_manifests` those of `config.evals`.
+      vocabulary: of all of them.
+      checkpoints: the MODEL_DIR's.
+      writers: logs.
+      state, sums, loader, step: what the next step starts from.
+      began: when the command did, for telling how long the first step took.
+    """
+
+    config: TrainConfig
+    program: Program
+    manifest: Manifest
+    eval_manifests: list[Manifest]
+    vocabulary: Vocabulary
+    checkpoints: Checkpoints
+    writers: Writers
+    state: TrainState
+    sums: Sums
+    loader: LoaderState
+    step: int
+    began: float
+    _evaluator: Any = field(default=None)
+
+    @property
+    def task_names(self) -> list[str]:
+        """In the order of `decoder_task_ids`."""
+        return [entry.task for entry in self.manifest.entries]
+
+    @property
+    def single_process(self) -> bool:
+        return jax.process_count() == 1
+
+    def batches(self) -> "loaders.Prefetch[Any]":
+        """This process's rows from the run's place in the stream on, made ahead of time by a thread."""
+        data = self.config.data
+        loader = loaders.Loader(
+            self.manifest,
+            data.cache_dir,
+            batch_size=self.config.batch_size,
+            feature_lengths=data.feature_lengths,
+            seed=self.config.seed,
+            state=self.loader,
+            host_index=jax.process_index(),
+            host_count=jax.process_count(),
+            pack=data.packing,
+            block_size=data.block_size,
+        )
+        return loaders.prefetch(loader, PREFETCH)
+
+    def evaluator(self) -> Any:
+        """The evaluator, made when first needed."""
+        if self._evaluator is None:
+            from flanx.evaluation.evaluator import Evaluator
+
+            self._evaluator = Evaluator(
+                self.program.model,
+                self.vocabulary,
+                self.config.evals,
+                self.eval_manifests,
+                self.config.data.cache_dir,
+                self.config.model_dir,
+                mesh=self.program.mesh,
+                eval_steps=self.config.eval_steps,
+            )
+        return self._evaluator
+
+    def evaluation_at(self, step: int) -> dict[str, float] | None:
+        """What metrics.jsonl says of an evaluation at `step`."""
+        return evaluation_at(self.config.model_dir, step)
+
+    def say_first_step(self) -> None:
+        """Told once, when the first step of this process is done."""
+        seconds = time.perf_counter() - self.began
+        self.writers.say(f"step {self.step:,} done {seconds:.1f} s after the start")
+
+    def report(self) -> None:
+        """Table, summary.json and curves of a finished run."""
+        if jax.process_index() == 0:
+            from flanx.evaluation import summary
+
+            self.writers.close()
+            summary.report(self.config.model_dir, self.writers.console)
+
+
+def open_run(
+    config: TrainConfig,
+    *,
+    config_text: str | None,
+    devices: Sequence[jax.Device] | None,
+    began: float,
+) -> Run:
+    """Prepares data, builds the program, and restores the newest checkpoint or makes step 0.
+
+    Raises:
+      UserError: see `flanx.training.loop.train`.
+    """
+    config = _with_whole_paths(config)
+    _check_numbers(config)
+    Path(config.model_dir).mkdir(parents=True, exist_ok=True)
+    run_info.check_configuration(config)
+    mesh = make_mesh(config.mesh, devices)
+    check_batch(mesh, config.batch_size, config.microbatches)
+    manifest, *eval_manifests = _manifests(config)
+    vocabulary = vocabularies.load(manifest.vocabulary["spec"], config.data.data_dir)
+    if vocabulary.size > config.model.vocab_size:
+        raise UserError(
+            f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, and the model's vocab_size is "
+            f"{config.model.vocab_size}: raise T5Config.vocab_size"
+        )
+    facts = run_info.facts(config, manifest, vocabulary)
+    run_info.check_data(config, facts)
+    program = programs.build(config, mesh, len(manifest.entries))
+
+    primary = jax.process_index() == 0
+    told: list[str] = []
+    checkpoints = Checkpoints(config.model_dir, config.checkpoint, facts, told.append)
+    restored = checkpoints.restore_newest(program.state, program.sums)
+    if restored is not None:
+        state, sums, step = restored.state, restored.sums, restored.step
+        place = LoaderState.from_json(restored.loader)
+    else:
+        start = config.initial_checkpoint_path
+        state = program.state_from(start, facts) if start else program.fresh_state()
+        sums, step, place = program.zero_sums(), 0, LoaderState()
+    if primary:
+        run_info.write(config, facts, vocabulary, program.state.params, config_text)
+    writers: Writers = (
+        AllWriters(
+            config.model_dir, step=step, total=config.train_steps, log_period=config.log_period
+        )
+        if primary
+        else NoWriters()
+    )
+    for text in [*told, _where_from(config, step)]:
+        writers.say(text)
+    checkpoints.warn = writers.say
+    return Run(
+        config=config,
+        program=program,
+        manifest=manifest,
+        eval_manifests=eval_manifests,
+        vocabulary=vocabulary,
+        checkpoints=checkpoints,
+        writers=writers,
+        state=state,
+        sums=sums,
+        loader=place,
+        step=step,
+        began=began,
+    )
+
+
+def _manifests(config: TrainConfig) -> list[Manifest]:
+    """Of the training data and of every suite; process 0 prepares what is missing, the others wait for it."""
+    requests = [config.data.request(), *map(config.data.eval_request, config.evals)]
+    ensure = partial(manifests.ensure, requests, workers=config.data.cache_workers)
+    if jax.process_count() == 1:
+        return ensure()
+    from jax.experimental import multihost_utils
+
+    if jax.process_index() == 0:
+        ensure()
+    multihost_utils.sync_global_devices("flanx: token stores are ready")
+    return ensure()
+
+
+def _where_from(config: TrainConfig, step: int) -> str:
+    """Says where the parameters come from, and that a checkpoint in MODEL_DIR hides any other."""
+    start = config.initial_checkpoint_path
+    if not step:
+        return f"starting from {start}" if start else "starting from random parameters"
+    text = f"going on from step {step:,} of {config.model_dir}"
+    if start:
+        text += (
+            f"; INITIAL_CHECKPOINT_PATH = {start} is not read again (choose another MODEL_DIR to start "
+            "from it)"
+        )
+    return text
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    for name in ("train_steps", "batch_size", "microbatches", "log_period"):
+        if getattr(config, name) < 1:
+            raise UserError(f"TrainConfig.{name} is {getattr(config, name)}: give 1 or more")
+    if config.checkpoint.period < 1:
+        raise UserError(f"CheckpointConfig.period is {config.checkpoint.period}: give 1 or more")
+    if config.eval_period < 0:
+        raise UserError(f"TrainConfig.eval_period is {config.eval_period}: give 0 or more")
+    if config.checkpoint.best_mode not in ("max", "min"):
+        raise UserError(
+            f"CheckpointConfig.best_mode is '{config.checkpoint.best_mode}': max or min"
+        )
+
+
+def _with_whole_paths(config: TrainConfig) -> TrainConfig:
+    """`~` and relative folders are settled once."""
+    data = replace(config.data, cache_dir=_whole(config.data.cache_dir))
+    return replace(config, model_dir=_whole(config.model_dir), data=data)
+
+
+def _whole(path: str) -> str:
+    return path if "://" in path else str(Path(path).expanduser().absolute())

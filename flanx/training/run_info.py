@@ -1,0 +1,156 @@
+"""What a MODEL_DIR says of its run (run.json, model-info.txt, config.gin, vocabulary), and whether it is this one."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flanx
+from flanx.data.manifest import Manifest
+from flanx.data.vocabulary import Vocabulary
+from flanx.errors import UserError
+from flanx.models.t5.config import T5Config
+from flanx.training.config import TrainConfig
+
+RUN_FILE = "run.json"
+VOCABULARY_FILE = "vocabulary.model"
+# A run may go on with other dropout, dtype or remat: they change no array's shape.
+CHANGEABLE = ("dropout_rate", "dtype", "remat")
+
+
+def facts(config: TrainConfig, manifest: Manifest, vocabulary: Vocabulary) -> dict[str, Any]:
+    """JSON that identifies a run; it goes into run.json and into every checkpoint."""
+    return {
+        "model": config.model.to_dict(),
+        "mixture": config.data.mixture,
+        "feature_lengths": dict(manifest.feature_lengths),
+        "vocabulary": {
+            "spec": vocabulary.spec,
+            "fingerprint": vocabulary.fingerprint,
+            "size": vocabulary.size,
+        },
+        "manifest": manifest.fingerprint,
+        "seed": config.seed,
+        "initial_checkpoint_path": config.initial_checkpoint_path,
+        "flanx_version": flanx.__version__,
+    }
+
+
+def read(model_dir: str | Path) -> dict[str, Any] | None:
+    """run.json, or None where no run was started."""
+    path = Path(model_dir) / RUN_FILE
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def check_configuration(config: TrainConfig) -> None:
+    """Refuses a MODEL_DIR with a checkpoint of another model's or mixture's run; needs no store, so it comes first.
+
+    Raises:
+      UserError: naming both.
+    """
+    then = read(config.model_dir)
+    if then is None or not has_checkpoint(config.model_dir):
+        return
+    mend = "choose another MODEL_DIR, or set it back"
+    ours = config.model.to_dict()
+    theirs = {**ours, **then["model"]}
+    changed = [name for name in ours if name not in CHANGEABLE and theirs[name] != ours[name]]
+    if changed:
+        told = ", ".join(
+            f"{n} {_short(theirs[n])} there and {_short(ours[n])} here" for n in changed
+        )
+        raise UserError(
+            f"MODEL_DIR '{config.model_dir}' holds a run of another model ({told}): {mend}"
+        )
+    if then["mixture"] != config.data.mixture:
+        raise UserError(
+            f"MODEL_DIR '{config.model_dir}' holds a run on mixture '{then['mixture']}', this one is on "
+            f"'{config.data.mixture}': {mend}"
+        )
+
+
+def check_data(config: TrainConfig, now: Mapping[str, Any]) -> None:
+    """Refuses to go on with other data: the place in the stream would mean something else.
+
+    Raises:
+      UserError: naming both.
+    """
+    then = read(config.model_dir)
+    if then is None or not has_checkpoint(config.model_dir):
+        return
+    where = f"MODEL_DIR '{config.model_dir}' holds a run"
+    mend = (
+        "set it back, or start anew in another MODEL_DIR with this one as INITIAL_CHECKPOINT_PATH"
+    )
+    old, new = then["vocabulary"], now["vocabulary"]
+    if old["fingerprint"] != new["fingerprint"]:
+        raise UserError(
+            f"{where} with vocabulary '{old['spec']}' ({old['size']} ids), this one has '{new['spec']}' "
+            f"({new['size']} ids): {mend}"
+        )
+    for name, what in (("feature_lengths", "feature lengths"), ("seed", "seed")):
+        if then[name] != now[name]:
+            raise UserError(f"{where} with {what} {then[name]}, this one has {now[name]}: {mend}")
+    if then["manifest"] != now["manifest"]:
+        raise UserError(
+            f"{where} on other contents of mixture '{now['mixture']}' (manifest {then['manifest']} there, "
+            f"{now['manifest']} here: tasks, rates, template types or sources have changed): {mend}"
+        )
+
+
+def has_checkpoint(model_dir: str | Path) -> bool:
+    """Whether there is anything to go on from."""
+    folder = Path(model_dir) / "checkpoints"
+    return folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+
+
+def write(
+    config: TrainConfig,
+    now: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    params: Any,
+    config_text: str | None,
+) -> None:
+    """Writes everything that says what this run is. One process does."""
+    folder = Path(config.model_dir)
+    _write_text(folder / RUN_FILE, json.dumps(now, indent=1, sort_keys=True) + "\n")
+    _write_text(folder / "model-info.txt", model_info(config.model, params))
+    if config_text is not None:
+        _write_text(folder / "config.gin", config_text)
+    if vocabulary.path is not None:
+        temporary = folder / f".{VOCABULARY_FILE}"
+        shutil.copyfile(vocabulary.path, temporary)
+        temporary.replace(folder / VOCABULARY_FILE)
+
+
+def model_info(model: T5Config, params: Any) -> str:
+    """Every parameter with its shape, and the sums.
+
+    Args:
+      model: the network's configuration.
+      params: arrays or `jax.ShapeDtypeStruct`s.
+    """
+    import jax
+
+    from flanx.training.state import count_parameters, path_names
+
+    rows = [
+        ("/".join(path_names(path)), f"{tuple(leaf.shape)}", f"{leaf.size:,}")
+        for path, leaf in jax.tree.leaves_with_path(params)
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [f"{n:<{widths[0]}}  {s:<{widths[1]}}  {c:>{widths[2]}}" for n, s, c in rows]
+    settings = [f"{name} = {value}" for name, value in model.to_dict().items()]
+    total = f"parameters: {count_parameters(params):,}"
+    return "\n".join(["T5", *settings, "", *lines, "", total]) + "\n"
+
+
+def _short(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text)
+    temporary.replace(path)

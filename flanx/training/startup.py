@@ -1,0 +1,48 @@
+"""What a process does once before it trains: a cache of compiled programs, and quiet libraries."""
+
+import hashlib
+import logging
+import os
+import platform
+from pathlib import Path
+
+from flanx.training.config import TrainConfig
+
+
+def compile_cache(config: TrainConfig) -> str:
+    """The run's folder of compiled programs: `<cache_dir>/xla` unless it says otherwise, "" for none."""
+    if config.compile_cache is not None:
+        return config.compile_cache
+    return str(Path(config.data.cache_dir) / "xla")
+
+
+def prepare(compiled: str) -> None:
+    """Sets JAX's compile cache and keeps libraries from writing over the progress display.
+
+    Programs compiled for a CPU name its instructions, so each kind of CPU gets a folder of its own: a cache on a shared
+    disk never hands a machine code that it cannot run. Errors of orbax reach the user as exceptions, told in one line.
+
+    Args:
+      compiled: folder of compiled programs; "" for none.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    import jax
+
+    if compiled:
+        folder = str(Path(compiled).expanduser().absolute() / _cpu_kind())
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+        jax.config.update("jax_raise_persistent_cache_errors", False)
+
+
+def _cpu_kind() -> str:
+    """A short name for the instructions that this machine's CPU has."""
+    flags = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        wanted = ("model name", "flags", "Features", "CPU part")
+        lines = info.read_text(errors="ignore").splitlines()
+        flags = "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+    return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"

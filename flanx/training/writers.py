@@ -1,0 +1,104 @@
+"""Everything that a run writes for people to read: metrics.jsonl, TensorBoard events, the display. Process 0 only."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from flanx.training.display import Display
+from flanx.training.metrics_file import MetricsFile
+
+MOST_CURVES = 64  # tasks beyond which only metrics.jsonl has each one's loss
+
+
+class Writers(Protocol):
+    """What the loop tells."""
+
+    def train(self, step: int, values: Mapping[str, Any]) -> None:
+        """Training metrics since the last line."""
+
+    def evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        """Metrics of an evaluation."""
+
+    def evaluating(self, done: int, total: int, suite: str) -> None:
+        """How far an evaluation is."""
+
+    def say(self, text: str) -> None:
+        """A sentence for the user."""
+
+    def close(self) -> None:
+        """Nothing more will come."""
+
+    @property
+    def console(self) -> Console | None:
+        """Where tables go; None for nowhere."""
+
+
+class AllWriters:
+    """The three writers of process 0."""
+
+    def __init__(self, model_dir: str, *, step: int, total: int, log_period: int):
+        """Opens a run that has done `step` of `total` steps."""
+        self._file = MetricsFile(model_dir, step=step, log_period=log_period)
+        self._model_dir, self._purge = model_dir, step + 1
+        self._board: Any = None
+        self._display = Display(total, step, enabled=True)
+
+    @property
+    def console(self) -> Console | None:
+        return self._display.console
+
+    def train(self, step: int, values: Mapping[str, Any]) -> None:
+        self._file.write(step, "train", values)
+        self._scalars(step, {f"train/{k}": v for k, v in values.items() if k != "task_loss"})
+        tasks = values.get("task_loss", {})
+        if len(tasks) <= MOST_CURVES:
+            self._scalars(step, {f"task_loss/{name}": value for name, value in tasks.items()})
+        self._display.train(step, values)
+
+    def evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        self._file.write(step, "eval", values)
+        self._scalars(step, {f"eval/{name}": value for name, value in values.items()})
+        self._display.evaluated(step, values)
+
+    def evaluating(self, done: int, total: int, suite: str) -> None:
+        self._display.evaluating(done, total, suite)
+
+    def say(self, text: str) -> None:
+        self._display.say(text)
+
+    def close(self) -> None:
+        self._display.close()
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """TensorBoard events; steps that a restart takes again are purged there."""
+        if self._board is None:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(self._model_dir, purge_step=self._purge)
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+
+class NoWriters:
+    """What processes other than 0 write: nothing."""
+
+    console: Console | None = None
+
+    def train(self, step: int, values: Mapping[str, Any]) -> None:
+        pass
+
+    def evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def evaluating(self, done: int, total: int, suite: str) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
