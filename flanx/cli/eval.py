@@ -1,0 +1,142 @@
+"""`flanx eval`: a trained model's scores on its own suites, or on any other tasks."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from flanx.cli import gin_edge
+from flanx.errors import UserError
+
+HELP = """\
+Evaluate a trained model: on the suites of its own run (the same figures as the run gave), or on
+any registered tasks with --tasks. Answers go to MODEL_DIR/eval, one JSON line an example."""
+
+EXAMPLE = """\
+examples:
+  flanx eval runs/quickstart
+  flanx eval runs/quickstart --step 300
+  flanx eval runs/quickstart --tasks 'playground.*.zs_opt' --split test --max_examples 50
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder that flanx train wrote")
+    parser.add_argument("--step", type=int, help="checkpoint to evaluate; default: the newest")
+    parser.add_argument(
+        "--tasks", metavar="GLOB", help="tasks, datasets or a mixture, in place of the run's suites"
+    )
+    parser.add_argument("--split", help="their split (with --tasks; default: validation)")
+    parser.add_argument("--max_examples", type=int, help="most examples of each (with --tasks)")
+    parser.add_argument("--batch_size", type=int, help="rows of a batch; default: each suite's")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder of answers; default: MODEL_DIR/eval, MODEL_DIR/eval/<split> with --tasks, and "
+        "MODEL_DIR/eval/overridden with other settings than the run's",
+    )
+    gin_edge.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.tasks and (args.split or args.max_examples):
+        raise UserError("--split and --max_examples choose among --tasks GLOB; give that as well")
+    from etils import epath
+
+    from flanx.data import manifest
+    from flanx.evaluation import predictions, trained
+    from flanx.evaluation.evaluator import Evaluator
+    from flanx.evaluation.progress import shown
+    from flanx.training import startup
+    from flanx.training.config import TrainConfig
+    from flanx.training.mesh import make_mesh
+
+    folder = trained.find_checkpoint(args.model_dir, args.step)
+    config = gin_edge.build(
+        TrainConfig, args, extra_files=[trained.config_file(folder, args.model_dir)]
+    )
+    startup.prepare(startup.compile_cache(config))
+    suites = _suites(args, config)
+    mesh = make_mesh(config.mesh)
+    opened = trained.open_trained(folder, mesh=mesh)
+    data = trained.usable_data(config.data, opened.vocabulary)
+    requests = [data.eval_request(suite) for suite in suites]
+    manifests = manifest.ensure(requests, workers=data.cache_workers)
+    output = epath.Path(args.output or epath.Path(args.model_dir) / predictions.FOLDER)
+    if not args.output:
+        # The run's own answers stay as they are.
+        changed = "overridden" if args.gin_file or args.gin_binding else ""
+        output = output / (suites[0].split if args.tasks else changed)
+    evaluator = Evaluator(
+        opened.model,
+        opened.vocabulary,
+        suites,
+        manifests,
+        data.cache_dir,
+        args.model_dir,
+        mesh=mesh,
+        eval_steps=config.eval_steps,
+        output_dir=output,
+    )
+    step = opened.step or 0
+    with shown("examples") as progress:
+        values = evaluator.run(opened.params, step, progress)
+    results = output / f"results-{step}.json"
+    predictions.write_whole(results, json.dumps(values, indent=1) + "\n")
+    _print(values, step)
+    print(f"answers and figures: {output}", file=sys.stderr)
+    return 0
+
+
+def _suites(args: argparse.Namespace, config: Any) -> list[Any]:
+    import dataclasses
+
+    from flanx.evaluation.suites import EvalSuite
+
+    suites = list(config.evals)
+    if args.tasks:
+        suites = [
+            EvalSuite(
+                name="tasks",
+                mixture=args.tasks,
+                split=args.split or "validation",
+                max_examples=args.max_examples,
+            )
+        ]
+    if not suites:
+        raise UserError(
+            f"the run in '{args.model_dir}' has no evaluation suites; say what to evaluate with --tasks"
+        )
+    if args.batch_size is not None:
+        suites = [dataclasses.replace(suite, batch_size=args.batch_size) for suite in suites]
+    return suites
+
+
+def _print(values: dict[str, float], step: int) -> None:
+    """A table with a row for each task, and each suite's means in bold."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for key, value in values.items():
+        suite, _, rest = key.partition("/")
+        task, _, metric = rest.rpartition("/")
+        rows.setdefault((suite, task), {})[metric] = value
+    table = Table(title=f"Step {step:,}", title_justify="left")
+    for heading in ("suite", "task"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("loss", justify="right")
+    table.add_column("scores (percent)", overflow="fold")
+    last = None
+    for (suite, task), found in rows.items():
+        if suite != last:
+            table.add_section()
+            last = suite
+        loss = found.pop("loss", None)
+        scores = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
+        shown_loss = "-" if loss is None else f"{loss:.3f}"
+        table.add_row(suite, task or "mean", shown_loss, scores, style=None if task else "bold")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)

@@ -1,0 +1,101 @@
+"""What an evaluation leaves in MODEL_DIR/eval: answers, and an index that says how they are scored.
+
+    eval/<task>-<step>.jsonl   one object an example: index, input, references, prediction, and for
+                               ranked options also options and scores
+    eval/index.json            the suites, their tasks, and each task's metrics and files
+
+The summary is made from these and metrics.jsonl alone.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from etils import epath
+
+FOLDER = "eval"
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class TaskIndex:
+    """How one task of a suite is evaluated.
+
+    Attributes:
+      file: its predictions are `<file>-<step>.jsonl`; None where the suite asks for none.
+      metrics: metric functions, as "module:name".
+      headline: the figure that stands for the task, as named in metrics; None where it has none.
+      headline_metric: the function that gives it, as "module:name".
+      postprocessor: as "module:name", or None.
+      examples: number of examples.
+    """
+
+    file: str | None
+    metrics: tuple[str, ...]
+    headline: str | None
+    headline_metric: str | None
+    postprocessor: str | None
+    examples: int
+
+
+Index = dict[str, dict[str, TaskIndex]]  # suite -> task -> how
+
+
+def file_stem(task: str) -> str:
+    """A task's name as part of a file name."""
+    return task.replace("/", ".")
+
+
+def predictions_path(folder: os.PathLike[str] | str, stem: str, step: int) -> epath.Path:
+    """`<folder>/<stem>-<step>.jsonl`."""
+    return epath.Path(folder) / f"{stem}-{step}.jsonl"
+
+
+def write_predictions(path: os.PathLike[str] | str, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one object a line, whole or not at all."""
+    write_whole(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+
+
+def read_predictions(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
+    """Reads what `write_predictions` wrote."""
+    text = epath.Path(path).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def write_index(folder: os.PathLike[str] | str, index: Index) -> None:
+    """Writes eval/index.json."""
+    fields = {
+        suite: {task: asdict(how) for task, how in tasks.items()} for suite, tasks in index.items()
+    }
+    write_whole(epath.Path(folder) / INDEX, json.dumps(fields, indent=1) + "\n")
+
+
+def read_index(folder: os.PathLike[str] | str) -> Index:
+    """Reads eval/index.json; empty where nothing was evaluated."""
+    path = epath.Path(folder) / INDEX
+    if not path.exists():
+        return {}
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        suite: {
+            task: TaskIndex(**{**how, "metrics": tuple(how["metrics"])})
+            for task, how in tasks.items()
+        }
+        for suite, tasks in fields.items()
+    }
+
+
+def write_whole(path: os.PathLike[str] | str, text: str) -> None:
+    """Writes a text file so that a reader finds the old one or the new one, never a part."""
+    final = epath.Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.parent / f".tmp-{uuid.uuid4().hex[:8]}-{final.name}"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
