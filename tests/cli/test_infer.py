@@ -1,0 +1,143 @@
+"""`flanx infer`: a prompt, a JSONL file, a task's examples, and mistakes."""
+
+import json
+import shutil
+
+import pytest
+
+from flanx.cli.main import main
+
+
+def _jsonl(path):
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+
+
+@pytest.fixture
+def questions(tmp_path):
+    rows = [{"id": i, "inputs": f"First letter of {'ox' * (i % 7)}?"} for i in range(9)]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path, rows
+
+
+def test_file_answers_are_those_of_each_prompt(trained_run, questions, tmp_path, capsys):
+    source, rows = questions
+    out = tmp_path / "out.jsonl"
+    command = ["infer", str(trained_run), f"--input={source}", f"--output={out}"]
+    assert main([*command, "--batch_size=4"]) == 0
+    answers = _jsonl(out)
+    assert [{k: v for k, v in row.items() if k != "prediction"} for row in answers] == rows
+    assert "9 answers in" in capsys.readouterr().err
+    for row in answers[:2]:
+        assert main(["infer", str(trained_run), "--prompt", row["inputs"]]) == 0
+        assert capsys.readouterr().out == row["prediction"] + "\n"
+
+
+def test_a_stopped_file_job_goes_on(trained_run, questions, tmp_path, monkeypatch):
+    from flanx.evaluation import trained
+
+    source, _ = questions
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    command = ["infer", str(trained_run), f"--input={source}", "--batch_size=1"]
+    monkeypatch.setattr("flanx.cli.infer.WINDOW_BATCHES", 2)
+    assert main([*command, f"--output={whole}"]) == 0
+
+    asked, real = [], trained.answer
+
+    def dying(opened, predictor, texts, **lengths):
+        if len(asked) >= 4:
+            raise KeyboardInterrupt
+        asked.extend(texts)
+        return real(opened, predictor, texts, **lengths)
+
+    monkeypatch.setattr(trained, "answer", dying)
+    with pytest.raises(KeyboardInterrupt):
+        main([*command, f"--output={out}"])
+    partial = tmp_path / "out.jsonl.partial"
+    with partial.open("ab") as handle:
+        handle.write(b'{"id": 4, "inp')
+    monkeypatch.setattr(trained, "answer", lambda *a, **k: asked.extend(a[2]) or real(*a, **k))
+    assert main([*command, f"--output={out}"]) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(asked) == 9
+
+
+def test_a_tasks_examples(trained_run, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    command = ["infer", str(trained_run), "--task=toycli.first.zs_opt", "-n", "3"]
+    assert main([*command, f"--output={out}", "--max_decode_length=4"]) == 0
+    # The run's own answers to the same examples.
+    stored = _jsonl(trained_run / "eval" / "toycli.first.zs_opt-3.jsonl")[:3]
+    answers = _jsonl(out)
+    for name in ("index", "input", "references", "prediction"):
+        assert [row[name] for row in answers] == [row[name] for row in stored]
+    assert main([*command, "--split=test"]) == 0
+    shown = capsys.readouterr().out
+    assert "First letter of ant?" in shown
+    assert 'reference:  "' in shown
+    assert shown.count("prediction: ") == 3
+
+
+def test_exported_parameters_answer_too(trained_run, tmp_path, capsys):
+    from flanx.evaluation import trained
+    from flanx.training import params_io
+
+    opened = trained.open_trained(trained_run)
+    facts = params_io.read_facts(opened.folder)
+    params_io.export_params(tmp_path / "export", opened.params, "float32", facts)
+    prompt = ["--prompt", "First letter of bee?"]
+    assert main(["infer", str(trained_run), *prompt]) == 0
+    expected = capsys.readouterr().out
+    assert main(["infer", str(tmp_path / "export"), *prompt]) == 0
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say what to answer in one way"),
+        (["--prompt=a", "--task=b"], "say what to answer in one way"),
+        (["--input=in.jsonl"], "--input FILE needs --output FILE"),
+        (["--input=x.jsonl", "--output=x.jsonl"], "would overwrite the questions"),
+        (["--input=none.jsonl", "--output=o.jsonl"], "no such file: 'none.jsonl' (--input)"),
+        (["--prompt=a", "--batch_size=0"], "--batch_size=0: give 1 or more"),
+        (["--prompt=a", "--step=1"], "no such checkpoint (it has 3)"),
+    ],
+)
+def test_mistakes_are_one_line(trained_run, capsys, arguments, message):
+    assert main(["infer", str(trained_run), *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+
+
+def test_a_malformed_line(trained_run, tmp_path, capsys):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"inputs": "a"}\n{"inputs": \n')
+    command = ["infer", str(trained_run), f"--input={source}", f"--output={out}"]
+    assert main(command) == 2
+    assert f"{source}:2: not valid JSON" in capsys.readouterr().err
+    assert main([*command, "--skip_bad"]) == 0
+    assert f"1 malformed line is in {out}.bad" in capsys.readouterr().err
+    assert len(_jsonl(out)) == 1
+
+
+def test_a_changed_vocabulary_copy_is_refused(trained_run, tmp_path, capsys, shared_data):
+    """The facts of a checkpoint that name a SentencePiece model, beside which another model lies."""
+    from flanx.data.vocabulary import load
+
+    model = shared_data / "vocab" / "t5_v1_1_cc_all_32000" / "spiece.model"
+    copy = shutil.copytree(trained_run, tmp_path / "copy")
+    shutil.copy(model, copy / "vocabulary.model")
+    facts_file = next((copy / "checkpoints" / "3").glob("run/metadata"))
+    facts = json.loads(facts_file.read_text())
+    facts["vocabulary"] = {"spec": "gone.model", "fingerprint": "0" * 64 + "+100", "size": 264}
+    facts_file.write_text(json.dumps(facts))
+    assert main(["infer", str(copy), "--prompt=a"]) == 2
+    error = capsys.readouterr().err
+    assert "is not the one that" in error
+    assert "gone.model" in error
+    facts["vocabulary"]["fingerprint"] = load(str(model)).fingerprint
+    facts_file.write_text(json.dumps(facts))
+    assert main(["infer", str(copy), "--prompt=a"]) == 2
+    assert "32100 ids, the model in" in capsys.readouterr().err
