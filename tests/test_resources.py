@@ -1,0 +1,45 @@
+"""Where files are looked for."""
+
+import pytest
+
+from flanx import resources
+from flanx.errors import UserError, did_you_mean
+
+
+def test_order_of_places(tmp_path, monkeypatch):
+    work, data = tmp_path / "work", tmp_path / "data"
+    for folder in (work, data):
+        folder.mkdir()
+    (data / "a.txt").write_text("data")
+    monkeypatch.chdir(work)
+    monkeypatch.delenv("FLANX_DATA_DIR", raising=False)
+    assert resources.resolve("a.txt", str(data)) == str(data / "a.txt")
+    monkeypatch.setenv("FLANX_DATA_DIR", str(data))
+    assert resources.resolve("a.txt") == str(data / "a.txt")
+    (work / "a.txt").write_text("work")
+    assert resources.resolve("a.txt") == str(work / "a.txt")
+
+
+def test_urls_and_package_files():
+    assert resources.resolve("gs://bucket/x") == "gs://bucket/x"
+    assert resources.resolve("pkg://flanx/py.typed").endswith("flanx/py.typed")
+    with pytest.raises(UserError, match="no such file in package 'flanx': 'nothing'"):
+        resources.resolve("pkg://flanx/nothing")
+
+
+def test_missing_file_names_places_and_mend(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FLANX_DATA_DIR", raising=False)
+    with pytest.raises(UserError, match="'b.txt' .*set DATA_DIR or FLANX_DATA_DIR"):
+        resources.resolve("b.txt")
+    with pytest.raises(UserError, match=f"looked in {tmp_path}/b.txt, {tmp_path}/d/b.txt"):
+        resources.resolve("b.txt", str(tmp_path / "d"))
+
+
+def test_shipped_gin_files_are_found():
+    assert (resources.gin_folder() / "runs/train.gin").is_file()
+
+
+def test_nearest_name():
+    assert did_you_mean("acuracy", ["accuracy", "bleu"]) == "; did you mean 'accuracy'?"
+    assert did_you_mean("zzz", ["accuracy"]) == ""
