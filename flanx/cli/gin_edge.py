@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds `--gin_file`, `--gin.NAME=VALUE` and `--gin_search_paths`, as T5X users type them."""
-    group = parser.add_argument_group("configuration")
+    group = parser.add_argument_group(
+        "configuration",
+        "--gin.NAME=VALUE overrides one setting: a macro, or Class.field; a bare word or path is a string",
+    )
     group.add_argument(
         "--gin_file",
         action="append",
@@ -37,13 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIRS",
         help="comma-separated folders to look gin files up in",
     )
-    group.add_argument(
-        "--gin_binding",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="override one setting; usually written --gin.NAME=VALUE (a bare word or path is a string)",
-    )
+    # What main makes of --gin.NAME=VALUE, which argparse itself cannot take.
+    group.add_argument("--gin_binding", action="append", default=[], help=argparse.SUPPRESS)
     group.add_argument(
         "--import",
         action="append",
@@ -67,7 +65,8 @@ def build(
     Args:
       cls: a dataclass that the gin files configure.
       args: what `add_arguments` parsed.
-      extra_files: gin files read before those of `args`.
+      extra_files: gin files read before those of `args`, such as a run's own config.gin; what they bind may go
+        unused.
       defaults: macros this command does not need, with values for when the configuration requires them.
       check_unused: refuse a binding that nothing uses.
 
@@ -89,6 +88,9 @@ def build(
     gin_config._LOCATION_PREFIXES[:] = folders
     try:
         bindings = [b for file in files for b in bindings_of_file(file, folders, set())]
+        written_by_flanx = {
+            b.place for f in extra_files for b in bindings_of_file(f, folders, set())
+        }
         with _quiet():
             for file in files:
                 gin.parse_config_file(file)
@@ -110,7 +112,7 @@ def build(
     except Exception as error:
         raise UserError(_build_message(cls, error)) from error
     if check_unused:
-        _check_unused(gin_config, bindings)
+        _check_unused(gin_config, [b for b in bindings if b.place not in written_by_flanx])
     return config
 
 
