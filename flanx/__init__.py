@@ -10,7 +10,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "UserError": "flanx.errors",
+    "FewShot": "flanx.registry",
     "Generated": "flanx.registry",
+    "HeldOut": "flanx.registry",
     "Jsonl": "flanx.registry",
     "NaturalInstructions": "flanx.registry",
     "Parquet": "flanx.registry",
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from flanx.errors import UserError
     from flanx.evaluation import metrics
     from flanx.registry import (
+        FewShot,
         Generated,
+        HeldOut,
         Jsonl,
         NaturalInstructions,
         Parquet,
@@ -37,7 +41,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "FewShot",
     "Generated",
+    "HeldOut",
     "Jsonl",
     "NaturalInstructions",
     "Parquet",

@@ -17,7 +17,6 @@ from typing import Any
 
 import flanx
 from flanx.evaluation.postprocess import after_the_answer_is
-from flanx.registry import HeldOut
 
 # Where the file may lie under DATA_DIR.
 FOLDERS = ("", "cot_data", "flan/v2/cot_data")
@@ -195,7 +194,7 @@ def fields(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 for name, category in SETS.items():
-    source = HeldOut(
+    source = flanx.HeldOut(
         flanx.Tsv(("question", "answer", "rationale"), folders=FOLDERS, train=f"{name}_train.tsv"),
         HELD_OUT,
         key="question",

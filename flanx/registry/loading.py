@@ -42,19 +42,15 @@ def _load(name: str, done: set[str]) -> None:
             if importlib.util.find_spec(f"{package}.{first}") is not None:
                 importlib.import_module(f"{package}.{first}")
                 found = True
-    if not found and not _known(name):
+    from flanx.registry import selection
+
+    if not found and not selection.known(name):
         for module in _modules():
             importlib.import_module(module)
     for mixture in list(table.mixtures().values()):
         if mixture.name == name:
             for part in mixture.parts:
                 _load(part.pattern, done)
-
-
-def _known(name: str) -> bool:
-    from flanx.registry import selection
-
-    return name in table.mixtures() or bool(selection.match(name)) or selection._in_seqio(name)
 
 
 def _modules() -> Iterable[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flanx.errors import UserError, did_you_mean
-from flanx.registry import loading, presence, table
+from flanx.registry import foreign, loading, presence, table
 from flanx.registry.draws import rank
 from flanx.registry.mixtures import Part
 from flanx.registry.rates import Group, Rule
@@ -161,7 +161,7 @@ def _splits(one: _Found) -> Sequence[str]:
 
 def _expand(name: str) -> list[_Found]:
     """Every task that `name` stands for; loads the modules that could define it where nothing is known of it."""
-    if name not in table.mixtures() and not match(name) and not _in_seqio(name):
+    if not known(name):
         loading.load_for(name)
     if name in table.mixtures():
         return _expand_mixture(name, (), None, ())
@@ -190,7 +190,7 @@ def _expand_part(
 ) -> list[_Found]:
     cap = part.cap or cap
     pattern = part.pattern
-    if pattern not in table.mixtures() and not match(pattern) and not _in_seqio(pattern):
+    if not known(pattern):
         loading.load_for(pattern)
     if pattern in table.mixtures():
         total = part.share if part.share is not None else part.rate
@@ -199,22 +199,12 @@ def _expand_part(
     else:
         if part.share is not None:
             groups = (*groups, Group(occurrence, part.share))
-        names = match(pattern)
-        if names:
-            specs = [table.tasks()[task] for task in names]
-            found = [
-                _Found(spec.name, spec, Rule(part.rate, cap, 1.0, groups), occurrence)
-                for spec in specs
-            ]
-        elif _in_seqio(pattern):
-            from flanx.registry import seqio_bridge
-
-            rules = seqio_bridge.foreign_rules(pattern, part, cap, groups, occurrence)
-            found = [
-                _Found(task, table.tasks().get(task), rule, f"{occurrence}/{number}")
-                for number, (task, rule) in enumerate(rules)
-            ]
-        else:
+        specs = [table.tasks()[task] for task in match(pattern)]
+        found = [
+            _Found(spec.name, spec, Rule(part.rate, cap, 1.0, groups), occurrence) for spec in specs
+        ]
+        found += _expand_foreign(part, occurrence, groups, cap)
+        if not found:
             raise UserError(_nothing_matches(pattern, inside))
     if part.present_only:
         found = [replace(one, present_only=True) for one in found]
@@ -226,14 +216,46 @@ def _expand_part(
     return found
 
 
+def _expand_foreign(
+    part: Part, occurrence: str, groups: tuple[Group, ...], cap: int | None
+) -> list[_Found]:
+    """What others registered with SeqIO under the part's pattern; a name of flanx's own comes first."""
+    if match(part.pattern) and not _GLOB.search(part.pattern):
+        return []
+    if foreign.known(part.pattern):
+        from flanx.registry import seqio_bridge
+
+        rules = seqio_bridge.foreign_rules(part.pattern, part, cap, groups, occurrence)
+    else:
+        rule = Rule(part.rate, cap, 1.0, groups)
+        rules = [(task, rule) for task in foreign.names(part.pattern)]
+    return [
+        _Found(task, table.tasks().get(task), rule, f"{occurrence}/{number}")
+        for number, (task, rule) in enumerate(rules)
+    ]
+
+
 def specs_of(name: str) -> list[TaskSpec]:
-    """The flanx tasks that a mixture, dataset, task or glob stands for, of all splits, by dataset and type.
+    """The tasks that a mixture, dataset, task or glob stands for, of all splits, by dataset and type.
+
+    A task that other code registered with SeqIO is shown through `foreign.view`.
 
     Raises:
       UserError: nothing matches; the nearest name is offered.
     """
-    specs = {one.task: one.spec for one in _expand(name) if one.spec is not None}
-    return sorted(specs.values(), key=lambda spec: (spec.dataset, TYPES.index(spec.type)))
+    specs = {one.task: one.spec or foreign.view(one.task) for one in _expand(name)}
+    order = {kind: place for place, kind in enumerate(TYPES)}
+    return sorted(specs.values(), key=lambda spec: (spec.dataset, order.get(spec.type, -1)))
+
+
+def known(pattern: str) -> bool:
+    """Whether a name or glob stands for anything that is registered by now."""
+    return (
+        pattern in table.mixtures()
+        or bool(match(pattern))
+        or foreign.known(pattern)
+        or bool(foreign.names(pattern))
+    )
 
 
 def match(pattern: str) -> list[str]:
@@ -252,13 +274,6 @@ def match(pattern: str) -> list[str]:
 
 def _out(patterns: Sequence[str]) -> Any:
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
-
-
-def _in_seqio(name: str) -> bool:
-    """Whether somebody else registered `name` with SeqIO; never imports it."""
-    seqio = sys.modules.get("seqio")
-    registries = [getattr(seqio, kind, None) for kind in ("TaskRegistry", "MixtureRegistry")]
-    return any(registry is not None and name in registry.names() for registry in registries)
 
 
 def _nothing_matches(pattern: str, inside: tuple[str, ...]) -> str:

@@ -1,7 +1,8 @@
 """flanx's tasks and mixtures in SeqIO's registries, and SeqIO's in flanx's selections.
 
 With `seqio_vocabulary` the only module of the registry that imports SeqIO (and TensorFlow with it). It is imported when
-somebody else has imported SeqIO, so that a tool which knows SeqIO alone finds the tasks by name, in whichever order the two are imported.
+somebody else has imported SeqIO, so that a tool which knows SeqIO alone finds the tasks by name, in whichever order the
+two are imported.
 """
 
 import functools

@@ -1,0 +1,77 @@
+"""Tasks that other code registered with SeqIO, in the form in which flanx's tools look at its own.
+
+SeqIO is never imported here: it is asked where somebody has imported it already.
+"""
+
+import fnmatch
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from flanx.registry import table
+from flanx.registry.seqio_rows import Rows
+from flanx.registry.sources import Row
+from flanx.registry.spec import TaskSpec
+from flanx.registry.template import Template
+
+_TEMPLATE = Template("{inputs}", "{targets}")
+
+
+def names(pattern: str) -> list[str]:
+    """Tasks of others, in the order of their registration, that a name or glob stands for."""
+    seqio = sys.modules.get("seqio")
+    registry = getattr(seqio, "TaskRegistry", None)
+    if registry is None:
+        return []
+    matches = re.compile(fnmatch.translate(pattern)).match
+    return [name for name in registry.names() if name not in table.tasks() and matches(name)]
+
+
+def known(name: str) -> bool:
+    """Whether somebody registered exactly this name with SeqIO, as a task or a mixture."""
+    seqio = sys.modules.get("seqio")
+    registries = [getattr(seqio, kind, None) for kind in ("TaskRegistry", "MixtureRegistry")]
+    return any(registry is not None and name in registry.names() for registry in registries)
+
+
+def view(name: str) -> TaskSpec:
+    """The finished examples of a SeqIO task as a task with one template, to list, show and check.
+
+    What is trained on is made by SeqIO itself (`flanx.prep.seqio_tasks`).
+    """
+    return TaskSpec(
+        name=name,
+        dataset=name,
+        type="",
+        source=_Finished(name, sys.modules["seqio"].TaskRegistry.get(name)),
+        fields=dict,
+        to_fields=dict,
+        templates=(_TEMPLATE,),
+    )
+
+
+class _Finished(Rows):
+    """Rows of texts: what a SeqIO task makes of its source's rows."""
+
+    def __init__(self, name: str, task: Any) -> None:
+        super().__init__(task)
+        self._name = name
+        self._vocabularies = {
+            feature: settings.vocabulary for feature, settings in task.output_features.items()
+        }
+
+    def rows(self, split: str, data_dir: str | None = None) -> Iterator[Row]:
+        for row in super().rows(split, data_dir):
+            yield {feature: self._text(row, feature) for feature in ("inputs", "targets")}
+
+    def where(self, split: str, index: int, data_dir: str | None = None) -> str:
+        return f"SeqIO task '{self._name}' {split} row {index}"
+
+    def _text(self, row: Row, feature: str) -> str:
+        text = row.get(f"{feature}_pretokenized")
+        if isinstance(text, str):
+            return text
+        if feature not in self._vocabularies:
+            return ""
+        return self._vocabularies[feature].decode(row[feature])
