@@ -31,7 +31,8 @@ def resolve(path: str, data_folder: str | None = None) -> str:
     expanded = Path(path).expanduser()
     places = [expanded]
     folder = data_dir(data_folder)
-    if folder and not expanded.is_absolute():
+    remote = folder is not None and "://" in folder
+    if folder and not remote and not expanded.is_absolute():
         places.append(Path(folder).expanduser() / path)
     for place in places:
         if place.exists():
@@ -40,6 +41,10 @@ def resolve(path: str, data_folder: str | None = None) -> str:
     mend = (
         "" if folder or expanded.is_absolute() else "; set DATA_DIR or FLANX_DATA_DIR to its folder"
     )
+    if remote and not expanded.is_absolute():
+        mend = (
+            f"; data is read from local folders alone: copy {folder} and set DATA_DIR to the copy"
+        )
     raise UserError(f"no such file or folder: '{path}' (looked in {looked}){mend}")
 
 
@@ -52,7 +57,10 @@ def gin_folder() -> Path:
 
 def _in_package(path: str) -> str:
     package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ModuleNotFoundError, ValueError):  # its parent is missing, or the name is empty
+        spec = None
     for location in (spec.submodule_search_locations if spec else None) or ():
         found = Path(location) / inside
         if found.exists():

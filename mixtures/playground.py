@@ -1,7 +1,7 @@
 """The playground's mixtures.
 
-    playground            what `quickstart.gin` trains on; each dataset by its exercise's weight
-    playground.held_out   the tasks that are never trained on
+playground            what `quickstart.gin` trains on; each dataset by its exercise's weight
+playground.held_out   the tasks that are never trained on
 """
 
 import flanx

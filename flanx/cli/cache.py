@@ -59,7 +59,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from flanx.prep.cache import cache
 
-    manifests = cache(requests, workers=args.workers, verify=args.verify, force=args.force)
+    try:
+        manifests = cache(requests, workers=args.workers, verify=args.verify, force=args.force)
+    except KeyboardInterrupt:
+        print(
+            "flanx cache: interrupted; what is finished is kept, run again to go on",
+            file=sys.stderr,
+        )
+        return 130
     for manifest in manifests:
         examples = sum(entry.examples for entry in manifest.entries)
         print(
@@ -79,9 +86,7 @@ def _requests(args: argparse.Namespace) -> list:
             "say what to cache in one way: --gin_file=FILE, --mixture NAME, or --requests FILE"
         )
     if args.requests:
-        return [
-            StoreRequest.from_json(item) for item in json.loads(Path(args.requests).read_text())
-        ]
+        return [StoreRequest.from_json(item) for item in _listed(args.requests)]
     if args.mixture:
         return [
             StoreRequest(
@@ -98,6 +103,16 @@ def _requests(args: argparse.Namespace) -> list:
 
     config = gin_edge.build(TrainConfig, args, defaults={"MODEL_DIR": "."})
     return [config.data.request(), *map(config.data.eval_request, config.evals)]
+
+
+def _listed(file: str) -> list:
+    try:
+        listed = json.loads(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--requests {file}: not a readable JSON file ({error})") from None
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise UserError(f"--requests {file}: not a JSON list of requests, which are objects")
+    return listed
 
 
 def _lengths(text: str) -> dict[str, int]:

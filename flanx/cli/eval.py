@@ -16,7 +16,7 @@ EXAMPLE = """\
 examples:
   flanx eval runs/quickstart
   flanx eval runs/quickstart --step 300
-  flanx eval runs/quickstart --tasks 'playground.*.zs_opt' --split test --max_examples 50
+  flanx eval runs/quickstart --tasks 'playground.*.zs_opt' --max_examples 50
 """
 
 

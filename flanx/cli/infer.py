@@ -17,7 +17,7 @@ EXAMPLE = """\
 examples:
   flanx infer runs/quickstart --prompt "Reverse the list: dog, cat, fox"
   flanx infer runs/quickstart --input questions.jsonl --output answers.jsonl
-  flanx infer runs/quickstart --task playground.reverse.zs_noopt --split test -n 5
+  flanx infer runs/quickstart --task playground.reverse_words.zs_noopt -n 5
 A line of questions.jsonl is an object such as {"inputs": "Reverse the list: a, b"}; the line of
 answers.jsonl is the same object with "prediction" added, in the same order.
 """

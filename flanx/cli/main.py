@@ -24,7 +24,7 @@ COMMANDS = {
 EPILOG = """\
 examples:
   flanx train --gin_file=quickstart.gin
-  flanx tasks show playground.reverse -n 3
+  flanx tasks show playground.reverse_words -n 3
   flanx infer runs/quickstart --prompt "Reverse the list: dog, cat, fox"
 
 `flanx COMMAND --help` shows the options of one command, with an example.

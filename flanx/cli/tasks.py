@@ -1,6 +1,7 @@
 """`flanx tasks`: list, show, check and create tasks."""
 
 import argparse
+import fnmatch
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ empty targets, leaks and duplicates, and write a new task file together with its
 EXAMPLE = """\
 examples:
   flanx tasks list 'playground.*'
-  flanx tasks show playground.reverse -n 3
+  flanx tasks show playground.reverse_words -n 3
   flanx tasks check 'niv2.task1*' --data_dir natural-instructions
   flanx tasks new tickets.triage
 
@@ -37,7 +38,7 @@ examples:
 """
 _SHOW = """\
 examples:
-  flanx tasks show playground.reverse -n 3
+  flanx tasks show playground.reverse_words -n 3
   flanx tasks show cot.gsm8k --type fs_opt --split validation --data_dir FLAN/flan/v2/cot_data
   flanx tasks show tickets.triage --import tickets --vocabulary spiece.model
 """
@@ -125,7 +126,9 @@ def _how(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of templates, styles and exemplars"
     )
-    parser.add_argument("--vocabulary", help="SentencePiece model, to count tokens with")
+    parser.add_argument(
+        "--vocabulary", help="SentencePiece model, to count tokens with; default: the task's own"
+    )
     parser.add_argument(
         "--feature_lengths",
         default="inputs=512,targets=128",
@@ -135,11 +138,13 @@ def _how(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_list(args: argparse.Namespace) -> int:
-    from flanx.registry import get_mixture, load_for, mixture_names, specs_of
+    from flanx.registry import get_mixture, load_for, mixture_names, specs_of, task_names
 
     load_for(args.glob, args.imports)
-    specs = specs_of(args.glob)
-    mixtures = [name for name in mixture_names() if args.glob in ("*", name)]
+    mixtures = [name for name in mixture_names() if fnmatch.fnmatchcase(name, args.glob)]
+    # A glob may stand for mixtures alone; of a mixture's own name, and of any other glob, the datasets are named too.
+    alone = mixtures and args.glob not in mixtures and not task_names(args.glob)
+    specs = [] if alone else specs_of(args.glob)
     by_dataset: dict[str, list[TaskSpec]] = {}
     for spec in specs:
         by_dataset.setdefault(spec.dataset, []).append(spec)
@@ -148,9 +153,11 @@ def _run_list(args: argparse.Namespace) -> int:
         types = " ".join(spec.type for spec in its)
         splits = _counts(its[0], args.data_dir) if args.count else " ".join(its[0].splits)
         table.add(dataset, types, its[0].category or "", splits)
-    table.print()
+    if specs:
+        table.print()
     if mixtures:
-        print()
+        if specs:
+            print()
         parts = _Table("mixture", "parts")
         for name in mixtures:
             patterns = [part.pattern for part in get_mixture(name).parts]
@@ -174,15 +181,16 @@ def _run_show(args: argparse.Namespace) -> int:
 
     from flanx.cli.task_panels import print_example
     from flanx.registry import Dropped
+    from flanx.registry.check import tokeniser
 
-    vocabulary = _vocabulary(args)
+    given = _vocabulary(args)
     lengths = _lengths(args.feature_lengths)
     console = Console()
     for spec in _specs_to_show(args):
         split = _split_to_show(spec, args.split)
         shown = 0
         dropped: dict[str, int] = {}
-        # A task without data or with nothing but dropped rows must not read a whole dataset for three examples.
+        vocabulary = tokeniser(spec, given, args.data_dir)
         for example in spec.render(
             split,
             feature_lengths=lengths,
@@ -249,9 +257,13 @@ def _run_check(args: argparse.Namespace) -> int:
     from flanx.registry import load_for, specs_of
     from flanx.registry.check import check
 
+    if args.max_examples < 0:
+        raise UserError(f"--max_examples {args.max_examples}: give a number, or 0 for all")
     load_for(args.glob, args.imports)
     specs = _with_data(specs_of(args.glob), args.glob, args.data_dir)
     vocabulary = _vocabulary(args)
+    if vocabulary is None and not all(spec.vocabulary for spec in specs):
+        print("no --vocabulary: the lengths of targets are not checked", file=sys.stderr)
     problems = check(
         specs,
         data_dir=args.data_dir,

@@ -33,6 +33,7 @@ class Entry:
       rate: mixing weight; an entry's share is its rate over the sum of rates.
       tokens: number of tokens of each feature.
       store_bytes: size of its tokens.arrow.
+      content: hash of the tokens themselves, the same wherever and whenever they were made.
       metrics: metric functions, as "module:name".
       postprocessor: postprocessing function as "module:name", or None.
       dropped: rows that did not reach the store, by reason.
@@ -48,6 +49,7 @@ class Entry:
     rate: float
     tokens: Mapping[str, int]
     store_bytes: int = 0
+    content: str = ""
     metrics: tuple[str, ...] = ()
     postprocessor: str | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -89,8 +91,8 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over what decides the stream of examples: tasks, their stores and rates."""
-        parts = [(e.task, e.path, e.examples, e.rate) for e in self.entries]
+        """16 hex digits over what decides the stream of examples: tasks, their tokens and rates."""
+        parts = [(e.task, e.content, e.examples, e.rate) for e in self.entries]
         canonical = json.dumps([parts, dict(self.vocabulary)["fingerprint"]])
         return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 

@@ -62,9 +62,14 @@ class StoreRequest:
 
     @property
     def key(self) -> str:
-        """16 hex digits over everything but the cache folder; the data folder counts as an absolute path."""
+        """16 hex digits over everything but the cache folder; the data folder counts as an absolute path.
+
+        The working directory counts too: relative data files, vocabularies and the user's modules are looked up in it,
+        so one request made in two folders may mean two things.
+        """
         fields = self.to_json()
         del fields["cache_dir"]
+        fields["working_dir"] = os.getcwd()
         folder = resources.data_dir(self.data_dir)
         if folder and "://" not in folder:
             folder = os.path.abspath(os.path.expanduser(folder))

@@ -318,10 +318,13 @@ def _fill(
     columns: dict[str, pa.Array] = {}
     statistics: dict[str, dict[str, Any]] = {}
     tokens: dict[str, int] = {}
+    content = hashlib.blake2b(digest_size=16)
     for name, column in features.items():
         values, lengths = column.finish()
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
+        content.update(lengths.tobytes())
+        content.update(memoryview(np.ascontiguousarray(values)).cast("B"))
         columns[name] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
         statistics[name] = length_statistics(lengths)
         tokens[name] = int(offsets[-1])
@@ -343,6 +346,7 @@ def _fill(
         "token_type": np.dtype(dtype).name,
         "bytes": (folder / TOKENS).stat().st_size,
         "sha256": file_sha256(folder / TOKENS),
+        "content": content.hexdigest(),
     }
     with (folder / META).open("w") as handle:
         json.dump(whole, handle, indent=1, sort_keys=True)
@@ -393,6 +397,8 @@ def _publish(temporary: Path, final: Path) -> None:
         else:
             shutil.rmtree(temporary, ignore_errors=True)
             return
+    else:
+        raise OSError(f"{final} is damaged and cannot be replaced")
     handle = os.open(final.parent, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -408,7 +414,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise StoreDamaged(f"{path}: no such file") from error
     except ValueError as error:
         raise StoreDamaged(f"{path}: {error}") from error
-    needed = ("format_version", "examples", "tokens", "bytes", "sha256")
+    needed = ("format_version", "examples", "tokens", "bytes", "sha256", "content")
     missing = [name for name in needed if not isinstance(meta, dict) or name not in meta]
     if missing:
         raise StoreDamaged(f"{path}: '{missing[0]}' is missing")

@@ -229,6 +229,7 @@ def _entry(task: str, spec: "registry.TaskSpec | None", result: Result, rate: fl
         rate=float(rate),
         tokens=meta["tokens"],
         store_bytes=int(meta["bytes"]),
+        content=meta["content"],
         dropped=meta["dropped"],
         clipped=meta["clipped"],
     )

@@ -59,12 +59,14 @@ def examples(unit: "Unit", vocabulary: Vocabulary, tally: Tally) -> Iterator[Exa
             continue
         tally.kept += 1
         texts = {name: _text(row, name, tokens[name], vocabulary) for name in FEATURES}
+        fitted = {}
         for name in FEATURES:
-            if len(tokens[name]) == unit.lengths[name]:
-                _count_trimmed(row, name, vocabulary, tally)
+            full = len(tokens[name]) == unit.lengths[name]
+            whole = _length_before(row, name, tokens[name], vocabulary) if full else None
+            fitted[name] = tally.fit(name, tokens[name], ends.get(name), whole)
         yield Example(
-            inputs=tally.fit("inputs", tokens["inputs"], ends.get("inputs")),
-            targets=tally.fit("targets", tokens["targets"], ends["targets"]),
+            inputs=fitted["inputs"],
+            targets=fitted["targets"],
             example_id=index,
             inputs_text=texts["inputs"],
             targets_text=(texts["targets"],),
@@ -153,14 +155,19 @@ def _data_files(task: "seqio.Task", split: str) -> list[str]:
     return sorted(path for path in map(str, shards) if os.path.isfile(path))
 
 
-def _count_trimmed(row: Mapping[str, Any], name: str, vocabulary: Vocabulary, tally: Tally) -> None:
-    """Counts a feature that the task's own preprocessors (append_eos_after_trim, say) cut to its length."""
-    whole = row.get(f"{name}_pretokenized")
-    if isinstance(whole, bytes):
-        length = len(vocabulary.encode(whole.decode("utf-8", "replace"))) + 1
-        if length > tally.lengths[name]:
-            tally.clipped[name] += 1
-            tally.longest[name] = max(tally.longest[name], length)
+def _length_before(
+    row: Mapping[str, Any], name: str, tokens: list[int], vocabulary: Vocabulary
+) -> int | None:
+    """Tokens of a feature before the task's own preprocessors cut it (append_eos_after_trim, say); None if not cut.
+
+    Told by the text before tokenising, where the tokens are the beginning of that: spans of a text that is pre-trained
+    on are as long as they are meant to be.
+    """
+    text = row.get(f"{name}_pretokenized")
+    if not isinstance(text, bytes):
+        return None
+    ids = vocabulary.encode(text.decode("utf-8", "replace"))
+    return len(ids) + 1 if ids[: len(tokens) - 1] == tokens[:-1] else None
 
 
 def _text(row: Mapping[str, Any], name: str, tokens: list[int], vocabulary: Vocabulary) -> str:

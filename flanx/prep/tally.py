@@ -29,21 +29,28 @@ class Tally:
     longest: dict[str, int] = field(default_factory=lambda: {"inputs": 0, "targets": 0})
     shortest_target: int | None = None
 
-    def fit(self, feature: str, tokens: list[int], end: int | None) -> list[int]:
+    def fit(
+        self, feature: str, tokens: list[int], end: int | None, whole: int | None = None
+    ) -> list[int]:
         """`tokens` cut to the feature's length and counted; a cut feature still ends in `end` if given.
 
         As seqio.preprocessors.append_eos_after_trim has it: the last token of a cut example is EOS.
+
+        Args:
+          feature: "inputs" or "targets".
+          tokens: the feature's tokens.
+          end: the id of EOS; None where the feature has none.
+          whole: how many tokens there were, where somebody has cut them before.
         """
         length = self.lengths[feature]
-        if len(tokens) > self.longest[feature]:
-            self.longest[feature] = len(tokens)
-        if feature == "targets" and (
-            self.shortest_target is None or len(tokens) < self.shortest_target
-        ):
-            self.shortest_target = len(tokens)
+        size = len(tokens) if whole is None else whole
+        self.longest[feature] = max(self.longest[feature], size)
+        if feature == "targets" and (self.shortest_target is None or size < self.shortest_target):
+            self.shortest_target = size
+        if size > length:
+            self.clipped[feature] += 1
         if len(tokens) <= length:
             return tokens
-        self.clipped[feature] += 1
         return tokens[:length] if end is None else [*tokens[: length - 1], end]
 
     def check(self, task: str, split: str) -> None:

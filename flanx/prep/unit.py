@@ -169,20 +169,22 @@ def store_key(unit: Unit, words: Vocabulary) -> tuple[str, dict[str, Any]]:
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest(), parts
 
 
+_PREPARING = ("unit.py", "render.py", "seqio_tasks.py", "tally.py", "../data/vocabulary.py")
+
+
 def engine_files() -> list[str]:
-    """The code of flanx that decides what is in a store."""
-    package = Path(flanx.__file__).parent
-    names = ("prep/unit.py", "prep/render.py", "prep/seqio_tasks.py", "prep/tally.py")
-    files = [*sorted((package / "registry").glob("*.py")), *(package / name for name in names)]
-    return [str(path) for path in (*files, package / "data/vocabulary.py")]
+    """The code of flanx that decides which tasks a mixture has, at which rates, and what is in their stores."""
+    here = Path(__file__).parent
+    registry_files = sorted((here.parent / "registry").glob("*.py"))
+    return [os.path.abspath(path) for path in (*registry_files, *(here / n for n in _PREPARING))]
 
 
 @functools.cache
 def engine_fingerprint() -> str:
-    """Hash of `engine_files`: a store is never read by code that would have made it otherwise."""
+    """Hash of the code that makes a store of what the registry renders, whose own is `fingerprint.engine_hash`."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in engine_files():
-        digest.update(Path(path).read_bytes())
+    for name in _PREPARING:
+        digest.update((Path(__file__).parent / name).read_bytes())
     return digest.hexdigest()
 
 

@@ -73,7 +73,7 @@ def find(
     Args:
       imports: modules that register tasks of your own.
       data_dir: where relative data files are looked up; None for FLANX_DATA_DIR.
-      vocabulary: anything with `encode(text)`; without it no target is measured.
+      vocabulary: anything with `encode(text)`; None for each task's own. Without either no target is measured.
       feature_lengths: most tokens of inputs and targets, EOS included.
       max_examples: examples rendered of each task and split, None for all.
 
@@ -112,11 +112,12 @@ def check(
         _check_templates(spec, found)
         used: set[int] = set()
         drawn = 0
+        words = tokeniser(spec, vocabulary, data_dir)
         for split in spec.splits:
             render = spec.renderer(
                 split,
                 feature_lengths=feature_lengths,
-                vocabulary=vocabulary,
+                vocabulary=words,
                 seed=seed,
                 data_dir=data_dir,
             )
@@ -132,7 +133,7 @@ def check(
                 used.add(example.template)
                 drawn += 1
                 for kind, text in _faults(
-                    spec, example, render.fields(index, row), vocabulary, target_length
+                    spec, example, render.fields(index, row), words, target_length
                 ):
                     found.add(spec.name, split, kind, partial(_short, text))
         if drawn >= DRAWS_A_TEMPLATE * len(spec.templates):
@@ -140,6 +141,15 @@ def check(
                 unused = f"{number}: {spec.templates[number]}"
                 found.add(spec.name, "", "template never used", unused.__str__)
     return list(found.problems.values())
+
+
+def tokeniser(spec: TaskSpec, given: Any, data_dir: str | None) -> Any:
+    """What counts the tokens of a task's examples: `given`, else the task's own vocabulary, else None."""
+    if given is not None or spec.vocabulary is None:
+        return given
+    from flanx.data import vocabulary
+
+    return vocabulary.load(spec.vocabulary, data_dir)
 
 
 def _faults(

@@ -1,9 +1,9 @@
 """Stable hashes of what decides a task's examples: code, templates and files.
 
 The hash of a function follows everything of the project that it uses: nested functions, constants, default arguments,
-closures, and the helper functions and module constants that it names. Python's own library, installed packages and
-flanx's engine count by name alone (`engine_hash` covers what renders). Comments, line numbers, file paths and
-PYTHONHASHSEED do not matter.
+closures, decorators, and the helper functions, classes and module constants that it names. Python's own library,
+installed packages and flanx's engine count by name alone (`engine_hash` covers what renders). Comments, line numbers,
+file paths and PYTHONHASHSEED do not matter.
 """
 
 import dataclasses
@@ -14,8 +14,18 @@ import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
+
+_DESCRIPTORS = (GetSetDescriptorType, MemberDescriptorType)  # of slots: no content of their own
 
 
 def code_hash(*things: Any) -> str:
@@ -27,7 +37,7 @@ def code_files(*things: Any) -> tuple[str, ...]:
     """The source files of all project code that `code_hash(*things)` reads, sorted."""
     walk = _Walk()
     walk.digest(things)
-    return tuple(sorted(walk.files))
+    return tuple(sorted(file for file in walk.files if not file.startswith("<")))
 
 
 def file_hash(path: str) -> str:
@@ -45,9 +55,11 @@ def _file_hash(path: str, size: int, mtime_ns: int) -> str:
 
 @functools.cache
 def engine_hash() -> str:
-    """Hash of the code that renders, so that a change in it makes new stores."""
+    """Hash of the code that reads and renders, so that a change in it makes new stores."""
     folder = os.path.dirname(__file__)
-    parts = ("draws", "exemplars", "few_shot", "options", "rendering", "template", "values")
+    reading = ("sources", "natural_instructions", "held_out", "seqio_rows", "field_names", "spec")
+    rendering = ("draws", "exemplars", "few_shot", "options", "rendering", "template", "values")
+    parts = (*reading, *rendering, "fingerprint")
     return code_hash([file_hash(os.path.join(folder, f"{part}.py")) for part in parts])
 
 
@@ -111,9 +123,9 @@ class _Walk:
         yield from self._pieces(code.co_consts)
 
     def _function(self, function: FunctionType) -> Iterable[str]:
-        function = getattr(function, "__wrapped__", function)
-        if not isinstance(function, FunctionType) or _is_foreign(function.__code__.co_filename):
-            yield f"foreign:{function.__module__}.{getattr(function, '__qualname__', '')}"
+        if _is_foreign(function.__code__.co_filename):
+            yield f"foreign:{function.__module__}.{function.__qualname__}"
+            yield from self._wrapped(function)
             return
         self.files.add(function.__code__.co_filename)
         yield from self._code(function.__code__)
@@ -128,28 +140,43 @@ class _Walk:
             yield f"global:{name}"
             yield from self._pieces(value)
 
+    def _wrapped(self, wrapper: Any) -> Iterable[str]:
+        """The project's function inside a wrapper that is not the project's: `functools.cache`, say."""
+        inner = getattr(wrapper, "__wrapped__", None)
+        if isinstance(inner, FunctionType):
+            yield from self._pieces(inner)
+
     def _class(self, cls: type) -> Iterable[str]:
         yield f"class:{cls.__module__}.{cls.__qualname__}"
         module = sys.modules.get(cls.__module__)
         if module is not None and _is_foreign(getattr(module, "__file__", None) or "<frozen>"):
             return
+        for base in cls.__bases__:
+            yield from self._pieces(base)
         for name, value in cls.__dict__.items():
             if isinstance(value, (staticmethod, classmethod)):
                 value = value.__func__
             elif isinstance(value, property):
                 value = value.fget
+            elif isinstance(value, functools.cached_property):
+                value = value.func
             if isinstance(value, FunctionType):
                 yield name
                 yield from self._function(value)
+            elif not (name.startswith("__") or isinstance(value, (type, *_DESCRIPTORS))):
+                yield name
+                yield from self._pieces(value)
 
     def _object(self, thing: Any) -> Iterable[str]:
         yield f"object:{type(thing).__module__}.{type(thing).__qualname__}"
+        yield from self._wrapped(thing)
         if isinstance(thing, BuiltinFunctionType):
             yield thing.__qualname__
         elif dataclasses.is_dataclass(thing):
             for one in dataclasses.fields(thing):
                 yield one.name
                 yield from self._pieces(getattr(thing, one.name))
+            yield from self._pieces(type(thing))
         elif not _is_foreign_object(thing) and hasattr(thing, "__dict__"):
             yield from self._class(type(thing))
             yield from self._pieces(vars(thing))

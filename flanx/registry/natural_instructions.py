@@ -121,6 +121,8 @@ def _load(file: str, mtime_ns: int) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"{file}:{error.lineno}: not valid JSON ({error.msg})") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 ({error})") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: a JSON {type(content).__name__} where an object is expected")
     for needed in ("Definition", "Instances"):

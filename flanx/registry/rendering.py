@@ -75,6 +75,7 @@ class Renderer:
         self._data_dir = data_dir
         self._templates = spec.templates
         self._needs = [sorted(template.fields) for template in spec.templates]
+        self._answers = [sorted(template.target_fields) for template in spec.templates]
         self._lists_options = [
             spec.shows_options and template.lists_options for template in spec.templates
         ]
@@ -132,6 +133,9 @@ class Renderer:
         targets = values.target(template, style)
         if not targets.strip():
             raise Drop("empty target")
+        for name in self._answers[number]:
+            if not values.texts[name].strip():  # "The answer is ." teaches nothing
+                raise Drop(f"empty {name} in the target")
         if not inputs.strip():
             raise Drop("empty input")
         options = None if self._spec.type == "inv" else values.answer_options(template, style)
@@ -219,7 +223,8 @@ class Renderer:
         for needed in self._needs:
             for name in needed:
                 value = fields.get(name)
-                if not value or (isinstance(value, str) and value.isspace()):
+                texts = value if isinstance(value, list) else [value]
+                if not any(one is not None and str(one).strip() for one in texts):
                     return None
         if any(self._lists_options) and not usable_options(fields):
             return None

@@ -103,7 +103,8 @@ def write(name: str, folder: Path) -> list[Path]:
     """Writes `<collection>.py`, `test_<collection>.py` and its data into `folder`; returns their paths.
 
     Raises:
-      UserError: `name` is not `collection.dataset`, is taken by another module, or a file is there already.
+      UserError: `name` is not `collection.dataset`, is taken by another module, a file is there already, or none can
+        be written.
     """
     collection, dataset = _parts(name, folder)
     words = {"name": name, "collection": collection, "dataset": dataset}
@@ -119,9 +120,12 @@ def write(name: str, folder: Path) -> list[Path]:
                 f"{path} is there already: add a second flanx.register call to {collection}.py,"
                 " or give another collection"
             )
-    for path, text in files.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror})") from error
     return list(files)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import itertools
 import json
 import os
 import zlib
@@ -101,12 +102,9 @@ class FileSource:
         return {"source": type(self).__name__, "sha256": hashes, **self._settings()}
 
     def where(self, split: str, index: int, data_dir: str | None = None) -> str:
-        for file in self.files(split, data_dir):
-            for line, _ in self._read(file):
-                if index == 0:
-                    return f"{file}:{line}"
-                index -= 1
-        return f"{split} row {index}"
+        places = ((file, n) for file in self.files(split, data_dir) for n, _ in self._read(file))
+        file, line = next(itertools.islice(places, index, None))
+        return f"{file}:{line}"
 
     def _settings(self) -> dict[str, Any]:
         return {}
@@ -211,20 +209,19 @@ class Parquet(FileSource):
     def count(self, split: str, data_dir: str | None = None) -> int:
         import pyarrow.parquet as pq
 
-        return sum(pq.read_metadata(file).num_rows for file in self.files(split, data_dir))
+        rows = 0
+        for file in self.files(split, data_dir):
+            with _parquet_errors(file):
+                rows += pq.read_metadata(file).num_rows
+        return rows
 
     def _settings(self) -> dict[str, Any]:
         return {"columns": self._columns}
 
     def _read(self, file: str) -> Iterator[tuple[int, Row]]:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
-            parquet = pq.ParquetFile(file)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{file}: not a Parquet file ({_one_line(error)})") from None
-        with parquet:
+        with _parquet_errors(file), pq.ParquetFile(file) as parquet:
             names = parquet.schema_arrow.names
             if missing := set(self._columns or ()) - set(names):
                 raise UserError(f"{file}: no column '{min(missing)}' (it has {', '.join(names)})")
@@ -309,6 +306,18 @@ def _lines(file: str) -> Iterator[tuple[int, str]]:
         ) from None
     except IsADirectoryError:
         raise UserError(f"{file}: a folder where a file is expected") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({_one_line(error)})") from None
+
+
+@contextlib.contextmanager
+def _parquet_errors(file: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file}: not a whole Parquet file ({_one_line(error)})") from None
 
 
 @contextlib.contextmanager

@@ -48,12 +48,12 @@ def train(
     from flanx.training.preemption import Preemption
     from flanx.training.run import open_run
 
-    with Preemption() as preemption:
-        run = open_run(config, config_text=config_text, devices=devices, began=began)
-        try:
+    run = open_run(config, config_text=config_text, devices=devices, began=began)
+    try:
+        with Preemption() as preemption:
             return _train(run, preemption)
-        finally:
-            run.writers.close()
+    finally:
+        run.writers.close()
 
 
 def _train(run: "Run", preemption: "Preemption") -> Result:

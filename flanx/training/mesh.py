@@ -111,6 +111,16 @@ def to_device(mesh: Mesh, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]
     }
 
 
+def to_every_device(mesh: Mesh, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Arrays that every process has alike, whole on each device."""
+    sharding = replicated(mesh)
+
+    def place(array: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return {name: place(array) for name, array in arrays.items()}
+
+
 def _fitting(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     """`spec` without the mesh axes that do not divide their dimension: such a dimension stays whole."""
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,10 +15,16 @@ from flanx import models
 from flanx.models.t5 import partition, scanned
 from flanx.training import metrics
 from flanx.training.config import TrainConfig
-from flanx.training.mesh import RULES, batch_sharding, replicated, state_shardings
+from flanx.training.mesh import (
+    RULES,
+    batch_sharding,
+    replicated,
+    state_shardings,
+    to_every_device,
+)
 from flanx.training.params_io import find_params, read_facts, restore_params
 from flanx.training.state import TrainState, new_state, with_shardings
-from flanx.training.step import make_train_step, metric_shapes
+from flanx.training.step import batch_shapes, make_train_step, metric_shapes
 
 Sums = dict[str, jax.Array]
 # Steps that may be dispatched before the oldest has ended: enough to keep a device busy, few enough to stop soon.
@@ -33,8 +40,7 @@ class Program:
       mesh: the devices.
       state: `jax.ShapeDtypeStruct`s of the whole state, with shardings.
       sums: the same of metric sums.
-      step: `(state, sums, batch, rng) -> (state, sums, step number)`, compiled at its first call; state and sums are
-        donated.
+      step: `(state, sums, batch, rng) -> (state, sums, step number)`; state and sums are donated.
       rng: the run's key, from which steps make theirs.
     """
 
@@ -42,7 +48,7 @@ class Program:
     mesh: Mesh
     state: TrainState
     sums: Sums
-    step: Callable[[TrainState, Sums, Any, jax.Array], tuple[TrainState, Sums, jax.Array]]
+    step: "CompiledStep"
     rng: jax.Array
     _fresh: Callable[[], TrainState]
     _around: Callable[[Any], TrainState]
@@ -68,11 +74,11 @@ class Program:
     def zero_sums(self) -> Sums:
         """Nothing summed yet."""
         zeros = {name: np.zeros(x.shape, x.dtype) for name, x in self.sums.items()}
-        return jax.device_put(zeros, replicated(self.mesh))
+        return to_every_device(self.mesh, zeros)
 
 
 def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
-    """Traces what a run needs; nothing is compiled yet."""
+    """Everything that depends on the configuration alone; hardly anything is traced yet, and nothing compiled."""
     model = models.build(config.model)
     schedule = config.schedule.build()
     optimizer = config.optimizer.build(schedule, _stack_axis)
@@ -100,30 +106,59 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
     abstract = jax.eval_shape(fresh, seed)
     places = state_shardings(abstract, mesh, partial(_spec, mesh))
     everywhere = replicated(mesh)
-    rng = jax.random.key(config.seed, impl=config.prng)
+    make_rng = partial(jax.random.key, impl=config.prng)
 
     def step(state: TrainState, sums: Sums, batch: Any, key: jax.Array) -> Any:
         state, new = train_step(state, batch, key)
         return state, metrics.add(sums, new), state.step
 
+    jitted = jax.jit(
+        step,
+        in_shardings=(places, everywhere, batch_sharding(mesh), everywhere),
+        out_shardings=(places, everywhere, everywhere),
+        donate_argnums=(0, 1),
+    )
     sums = metric_shapes(num_tasks)
+    batch = batch_shapes(config.batch_size, config.data.feature_lengths)
+    arguments = (abstract, sums, batch, jax.eval_shape(make_rng, seed))
     return Program(
         model=model,
         mesh=mesh,
         state=with_shardings(abstract, places),
         sums=with_shardings(sums, jax.tree.map(lambda _: everywhere, sums)),
-        step=jax.jit(
-            step,
-            in_shardings=(places, everywhere, batch_sharding(mesh), everywhere),
-            out_shardings=(places, everywhere, everywhere),
-            donate_argnums=(0, 1),
-        ),
-        rng=jax.device_put(rng, everywhere),
+        step=CompiledStep(partial(jitted.lower, *arguments)),
+        rng=jax.jit(make_rng, out_shardings=everywhere)(seed),
         _fresh=partial(jax.jit(lambda s: fresh(s), out_shardings=places), seed),
         _around=jax.jit(
             lambda params: new_state(params, optimizer), out_shardings=places, donate_argnums=0
         ),
     )
+
+
+class CompiledStep:
+    """A step that compiles beside other work: `start` traces it and returns, the first call waits for the rest.
+
+    XLA compiles without Python's lock, so a second core does it while this one makes or restores parameters.
+    """
+
+    def __init__(self, lower: Callable[[], Any]):
+        self._lower = lower
+        self._compiling: Future[Any] | None = None
+        self._compiled: Any = None
+
+    def start(self) -> None:
+        """Traces in this thread and compiles in another; calling it again changes nothing."""
+        if self._compiling is None:
+            executor = ThreadPoolExecutor(1, "flanx-compile")
+            self._compiling = executor.submit(self._lower().compile)
+            executor.shutdown(wait=False)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._compiled is None:
+            self.start()
+            assert self._compiling is not None
+            self._compiled = self._compiling.result()
+        return self._compiled(*arguments)
 
 
 class InFlight:

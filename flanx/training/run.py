@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from flanx.data import loader as loaders
 from flanx.data import manifest as manifests
@@ -102,8 +103,14 @@ class Run:
         return self._evaluator
 
     def evaluation_at(self, step: int) -> dict[str, float] | None:
-        """What metrics.jsonl says of an evaluation at `step`."""
-        return evaluation_at(self.config.model_dir, step)
+        """What metrics.jsonl says of an evaluation at `step`; processes other than 0 learn whether it says anything."""
+        found = evaluation_at(self.config.model_dir, step) if jax.process_index() == 0 else None
+        if self.single_process:
+            return found
+        from jax.experimental import multihost_utils
+
+        known = multihost_utils.broadcast_one_to_all(np.int32(found is not None))
+        return (found or {}) if known else None
 
     def say_first_step(self) -> None:
         """Told once, when the first step of this process is done."""
@@ -151,6 +158,8 @@ def open_run(
     primary = jax.process_index() == 0
     told: list[str] = []
     checkpoints = Checkpoints(config.model_dir, config.checkpoint, facts, told.append)
+    if max(checkpoints.steps(), default=0) < config.train_steps:
+        program.step.start()
     restored = checkpoints.restore_newest(program.state, program.sums)
     if restored is not None:
         state, sums, step = restored.state, restored.sums, restored.step

@@ -1,6 +1,6 @@
 """One training step and one evaluation step as pure functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -166,6 +166,23 @@ def metric_shapes(num_tasks: int) -> dict[str, jax.ShapeDtypeStruct]:
         **batch_metric_shapes(num_tasks),
         **{name: _shape(jnp.int32) for name in ("steps", "skipped")},
         **{name: _shape(jnp.float32) for name in real},
+    }
+
+
+def batch_shapes(rows: int, lengths: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
+    """A training batch as `flanx.data.batches.assemble` makes it: `rows` by the length of each feature."""
+    encoder = ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions")
+    decoder = (
+        "decoder_target_tokens",
+        "decoder_input_tokens",
+        "decoder_segment_ids",
+        "decoder_positions",
+        "decoder_task_ids",
+    )
+    return {
+        **{name: _shape(jnp.int32, rows, lengths["inputs"]) for name in encoder},
+        **{name: _shape(jnp.int32, rows, lengths["targets"]) for name in decoder},
+        "decoder_loss_weights": _shape(jnp.float32, rows, lengths["targets"]),
     }
 
 

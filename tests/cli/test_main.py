@@ -1,10 +1,14 @@
 """The command itself: help, unknown commands, exit statuses, and what may not be imported."""
 
+import argparse
+import importlib
+import shlex
 import subprocess
 import sys
 
 import pytest
 
+from flanx import registry, resources
 from flanx.cli import main as cli
 
 
@@ -14,6 +18,37 @@ def test_every_command_has_help_with_an_example(command, capsys):
         cli.main([command, "--help"])
     assert stopped.value.code == 0
     assert f"  flanx {command}" in capsys.readouterr().out
+
+
+def _examples():
+    """Every command line of every help text, as a shell would split it."""
+    texts = {"main": cli.EPILOG}
+    for command in cli.COMMANDS:
+        module = importlib.import_module(f"flanx.cli.{command}")
+        texts[command] = module.EXAMPLE
+        texts[f"{command} actions"] = "".join(
+            text for name, text in vars(module).items() if name.isupper() and isinstance(text, str)
+        )
+    lines = "\n".join(texts.values()).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line) for line in lines if line.startswith("  flanx ")]
+    return list(dict.fromkeys(tuple(one[1:]) for one in words))
+
+
+@pytest.mark.parametrize("argv", _examples(), ids=" ".join)
+def test_examples_of_help_mean_something(argv):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    importlib.import_module(f"flanx.cli.{argv[0]}").add_arguments(parser)
+    args = vars(parser.parse_args(cli._gin_flags_together(list(argv[1:]))))
+    for file in args.get("gin_file") or ():
+        assert (resources.gin_folder() / file).is_file()
+    named = [args.get(name) for name in ("name", "glob", "mixture", "task", "tasks")]
+    for name in filter(None, named):
+        if not name.startswith("tickets."):  # what `flanx tasks new` is shown to make
+            specs = registry.specs_of(name)
+            if args.get("type"):
+                assert args["type"] in [spec.type for spec in specs]
+            split = args.get("split")
+            assert split is None or any(split in spec.splits for spec in specs)
 
 
 def test_help_lists_every_command(capsys):

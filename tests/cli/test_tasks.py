@@ -86,7 +86,22 @@ def test_list_on_a_terminal_is_a_table(capsys, monkeypatch):
 
 def test_list_of_all_of_natural_instructions(capsys):
     assert flanx_tasks("list", "niv2.*") == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1614
+    datasets, mixtures = capsys.readouterr().out.split("\n\n")
+    assert len(datasets.splitlines()) == 1614
+    assert [line.split("\t")[0] for line in mixtures.splitlines()] == [
+        "mixture",
+        "niv2.test",
+        "niv2.train",
+    ]
+
+
+def test_list_of_a_glob_of_mixtures_alone(capsys):
+    assert flanx_tasks("list", "flan2022.*") == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "mixture",
+        "flan2022.niv2_cot",
+        "flan2022.niv2_cot_scaling",
+    ]
 
 
 def test_a_glob_that_matches_nothing_offers_the_nearest():
@@ -178,6 +193,7 @@ def test_show_says_what_it_passed_over(capsys, registry, tmp_path):
             "--feature_lengths=9: write name=length pairs",
         ),
         (["show", "cot.gsmk"], "'cot.gsmk' matches no task or mixture; did you mean 'cot.gsm8k'"),
+        (["check", "cot.*", "--max_examples", "-1"], "--max_examples -1: give a number, or 0"),
         (["list", "x.*", "--import", "no_such_module"], "--import no_such_module: no such module"),
     ],
 )

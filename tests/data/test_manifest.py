@@ -48,6 +48,7 @@ def made(request_, tmp_path):
         rate=1.0,
         tokens=meta["tokens"],
         store_bytes=meta["bytes"],
+        content=meta["content"],
         metrics=("flanx.evaluation.metrics:accuracy",),
     )
     found = data.stat()
@@ -131,7 +132,9 @@ def test_fingerprint_is_of_tasks_stores_and_rates(made):
     entry = made.entries[0]
     same = dataclasses.replace(made, inputs=[], mixture="n")
     assert same.fingerprint == made.fingerprint
-    for change in ({"rate": 2.0}, {"path": "t/train-l"}, {"task": "u"}):
+    moved = dataclasses.replace(made, entries=(dataclasses.replace(entry, path="t/train-l"),))
+    assert moved.fingerprint == made.fingerprint
+    for change in ({"rate": 2.0}, {"content": "other"}, {"task": "u"}):
         other = dataclasses.replace(made, entries=(dataclasses.replace(entry, **change),))
         assert other.fingerprint != made.fingerprint
 

@@ -61,6 +61,12 @@ def test_key_takes_the_data_folder_as_an_absolute_path(monkeypatch, tmp_path):
     assert request().key == absolute
 
 
+def test_key_tells_the_working_directory(monkeypatch, tmp_path):
+    here = request(vocabulary="spiece.model").key
+    monkeypatch.chdir(tmp_path)  # the same relative names, other files
+    assert request(vocabulary="spiece.model").key != here
+
+
 def test_order_of_lengths_does_not_matter():
     assert request(feature_lengths={"targets": 16, "inputs": 64}).key == request().key
 

@@ -79,6 +79,7 @@ def manifest(cache_dir, tasks, name="mix"):
                 rate=1.0,
                 tokens=meta["tokens"],
                 store_bytes=meta["bytes"],
+                content=meta["content"],
                 metrics=tuple(metrics),
                 postprocessor=postprocessor,
             )

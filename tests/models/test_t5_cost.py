@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -27,12 +28,14 @@ GIN = Path(flanx.__file__).parents[1] / "gin/models/t5_1_1"
 
 def config_of(size: str, **changes) -> T5Config:
     emb, heads, layers, mlp, *_ = SIZES[size]
-    return T5Config(
+    config = T5Config(
         emb_dim=emb,
         num_heads=heads,
+        num_encoder_layers=layers,
+        num_decoder_layers=layers,
         mlp_dim=mlp,
-        **{"num_encoder_layers": layers, "num_decoder_layers": layers, **changes},
     )
+    return replace(config, **changes)
 
 
 def tree_size(config: T5Config) -> int:

@@ -1,7 +1,7 @@
 """What the network promises beside T5X's numbers: isolation, dropout, scan, remat, dtypes."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,16 @@ def random_tokens(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(2, CONFIG.vocab_size, shape).astype(np.int32)
 
 
-def params_of(config: T5Config, seed: int = 0):
-    return jax.jit(lambda key: models.init_params(models.build(config), key))(jax.random.key(seed))
+def params_of(config: T5Config):
+    """Parameters of seed 0; drawn once for all configurations that share their shapes."""
+    return jax.tree.map(
+        lambda leaf: leaf, _draw(replace(config, dropout_rate=0.0, dtype="float32"))
+    )
+
+
+@cache
+def _draw(config: T5Config):
+    return jax.jit(models.init_params, static_argnums=0)(models.build(config), jax.random.key(0))
 
 
 def forward(config: T5Config, params, *tokens, seed=None, **segments) -> jax.Array:
@@ -88,29 +96,29 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(no_targets[:, :4], short, atol=2e-5)
 
 
-@pytest.mark.parametrize("remat", ["none", "minimal", "full"])
-def test_scan_and_remat_change_no_number(remat):
+def test_scan_and_remat_change_no_number():
     inputs, targets = random_tokens(0, 2, 6), random_tokens(1, 2, 4)
     config = replace(CONFIG, dropout_rate=0.3)
     params = params_of(config)
 
-    def loss(model, params):
-        logits = model.apply(
-            {"params": params},
-            inputs,
-            shifted(targets),
-            targets,
-            deterministic=False,
-            rngs={"dropout": jax.random.key(3)},
-        )
-        return jnp.mean(logits**2)
+    def loss_and_grads(config, params):
+        def loss(params):
+            logits = models.build(config).apply(
+                {"params": params},
+                inputs,
+                shifted(targets),
+                targets,
+                deterministic=False,
+                rngs={"dropout": jax.random.key(3)},
+            )
+            return jnp.mean(logits**2)
 
-    plain = models.build(config)
-    want, want_grads = jax.jit(jax.value_and_grad(lambda p: loss(plain, p)))(params)
-    for scan in (False, True):
-        model = models.build(replace(config, remat=remat, scan_layers=scan))
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    want, want_grads = loss_and_grads(config, params)
+    for scan, remat in ((True, "none"), (True, "minimal"), (False, "full")):
         tree = scanned.to_scanned(params) if scan else params
-        got, grads = jax.jit(jax.value_and_grad(lambda p, m=model: loss(m, p)))(tree)
+        got, grads = loss_and_grads(replace(config, remat=remat, scan_layers=scan), tree)
         np.testing.assert_allclose(got, want, rtol=1e-5)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6 + 2e-5 * np.abs(b).max()),
@@ -183,10 +191,11 @@ def test_bfloat16_activations_float32_everything_else(tied):
     low, high = logits(params, config), logits(params, replace(config, dtype="float32"))
     assert low.dtype == jnp.float32
     assert np.abs(low - high).max() < 0.1 * np.abs(high).max()
-    grads = jax.grad(lambda p: jnp.mean(logits(p, config) ** 2))(params)
+    grads = jax.jit(jax.grad(lambda p: jnp.mean(logits(p, config) ** 2)))(params)
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
-    encoded = models.build(config).apply({"params": params}, inputs, method="encode")
+    encode = partial(models.build(config).apply, method="encode")
+    encoded = jax.eval_shape(encode, {"params": params}, inputs)
     assert encoded.dtype == jnp.bfloat16
 
 

@@ -82,9 +82,8 @@ def packed_loss(model, params, expected) -> jax.Array:
     return jnp.sum((log_z - gold + 1e-4 * log_z**2) * weights)
 
 
-@pytest.mark.parametrize("remat", ["none", "minimal", "full"])
-@pytest.mark.parametrize("scan", [False, True])
-def test_gradients(oracle, remat, scan):
+@pytest.mark.parametrize(("scan", "remat"), [(False, "none"), (False, "minimal"), (True, "full")])
+def test_gradients(oracle, scan, remat):
     params, expected = oracle
     config = T5Config(**{**CONFIG.to_dict(), "scan_layers": scan, "remat": remat})
     model = models.build(config)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from flanx.cli import main as cli
 from flanx.data import manifest as manifests
 from flanx.errors import UserError
 
@@ -55,3 +56,30 @@ def test_flanx_tasks_are_cached_without_tensorflow(collection):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not a readable JSON file"),
+        ("{", "not a readable JSON file"),
+        ("{}", "not a JSON list of requests"),
+    ],
+)
+def test_a_malformed_file_of_requests_is_named(tmp_path, capsys, content, message):
+    file = tmp_path / "requests.json"
+    if content is not None:
+        file.write_text(content)
+    assert cli.main(["cache", "--requests", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert f"--requests {file}: {message}" in said
+    assert said.count("\n") == 1
+
+
+def test_an_interrupt_is_one_line(collection, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flanx.prep.cache.cache", interrupted)
+    assert cli.main(["cache", "--mixture", "any", "--vocabulary", "bytes"]) == 130
+    assert capsys.readouterr().err.startswith("flanx cache: interrupted; what is finished is kept")

@@ -97,6 +97,47 @@ def test_what_seqio_left_too_long_is_cut_and_counted(seqio, task, tmp_path):
     assert read.input_lengths.max() == LENGTHS["inputs"]
 
 
+def test_lengths_that_fit_no_target_are_refused(seqio, task, tmp_path):
+    rows = (("a", "seven c"), ("b", "an answer of 18 c."))
+    seqio.TaskRegistry.add(
+        "foreign_long",
+        source=seqio.FunctionDataSource(functools.partial(_dataset, rows=rows), splits=["train"]),
+        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
+        output_features=dict.fromkeys(LENGTHS, seqio.Feature(seqio.ByteVocabulary())),
+    )
+    lengths = {"inputs": 8, "targets": 4}
+    try:
+        with pytest.raises(UserError, match="the shortest has 8 tokens and the longest 19, EOS"):
+            cache([request(tmp_path, "foreign_long", feature_lengths=lengths)], workers=0)
+    finally:
+        seqio.TaskRegistry.remove("foreign_long")
+
+
+def test_targets_that_are_no_beginning_of_their_text_are_not_cut(seqio, task, tmp_path):
+    seqio.TaskRegistry.add(
+        "foreign_spans",
+        source=seqio.FunctionDataSource(_dataset, splits=["train"]),
+        preprocessors=[seqio.preprocessors.tokenize, _last_four],
+        output_features=dict.fromkeys(
+            LENGTHS, seqio.Feature(seqio.ByteVocabulary(), add_eos=False)
+        ),
+    )
+    lengths = {"inputs": 64, "targets": 4}
+    try:
+        asked = request(tmp_path, "foreign_spans", feature_lengths=lengths)
+        (manifest,) = cache([asked], workers=0, progress=Progress())
+    finally:
+        seqio.TaskRegistry.remove("foreign_spans")
+    assert manifest.entries[0].clipped == {"inputs": 0, "targets": 0}
+
+
+def _last_four(dataset):
+    import tensorflow as tf
+
+    rows = dataset.filter(lambda row: tf.size(row["targets"]) > 4)
+    return rows.map(lambda row: {**row, "targets": row["targets"][-4:]})
+
+
 def test_features_without_eos_stay_without(seqio, task, tmp_path):
     task("foreign_no_eos", add_eos=False)
     (manifest,) = cache([request(tmp_path, "foreign_no_eos")], workers=0, progress=Progress())

@@ -87,13 +87,25 @@ def test_place_comments_and_lines_do_not_count(tmp_path: Path):
         ("LIMIT = 3", "LIMIT = 4"),
         ("k=1", "k=2"),
         ("self.n", "self.n * 2"),
+        ("n = 0", "n = 1"),
+        ("return 7", "return 8"),
+        ("self.k - 1", "self.k - 2"),
+        ("'cached'", "'kept'"),
+        ("'decorated'", "'adorned'"),
     ],
 )
 def test_every_change_in_what_is_used_counts(tmp_path: Path, before: str, after: str):
     text = (
-        "LIMIT = 3\nclass C:\n    def get(self):\n        return self.n\n    n = 0\nc = C()\n"
+        "import dataclasses, functools\nLIMIT = 3\nclass B:\n    def more(self):\n        return 7\n"
+        "class C(B):\n    def get(self):\n        return self.n\n    n = 0\nc = C()\n"
+        "@dataclasses.dataclass\nclass D:\n    k: int = 0\n    def down(self):\n        return self.k - 1\nd = D()\n"
+        "@functools.cache\ndef table():\n    return {'a': 'cached'}\n"
+        "def adorn(g):\n    @functools.wraps(g)\n    def inner(x):\n        return g(x), 'decorated'\n"
+        "    return inner\n"
+        "@adorn\ndef shown(x):\n    return x\n"
         "def helper(x):\n    return x + 1\n"
-        "def f(row, k=1):\n    inner = lambda y: helper(y) in {'a', 'b'}\n    return inner(row), LIMIT, c.get()\n"
+        "def f(row, k=1):\n    inner = lambda y: helper(y) in {'a', 'b'}\n"
+        "    return inner(row), LIMIT, c.get(), table(), shown(1), d.down()\n"
     )
     assert text.count(before) == 1
     one, other = tmp_path / "one.py", tmp_path / "two.py"

@@ -127,6 +127,29 @@ def test_dropped(register_tickets: Register, row: dict[str, Any], kind: str, rea
     assert isinstance(made, Rendered) if reason is None else made == Dropped(0, reason)
 
 
+def test_a_blank_part_of_a_target_is_dropped(register_tickets: Register):
+    register_tickets(
+        source=source({"q": "1", "a": "one"}, {"q": "2", "a": " "}, {"q": "3", "a": "three"}),
+        fields={"question": "q", "answer": "a"},
+        templates=[Template("{question}", "The answer is {answer}.")],
+        inverted=[],
+    )
+    _, blank, _ = registry.get_task("tickets.triage.zs_noopt").render("train")
+    assert blank == Dropped(1, "empty answer in the target")
+
+
+def test_a_row_without_a_text_is_no_exemplar(register_tickets: Register):
+    rows = [{"q": str(i), "a": ["", " "] if i % 2 else ["one"]} for i in range(20)]
+    register_tickets(
+        source=source(*rows),
+        fields={"question": "q", "answer": "a"},
+        templates=[Template("{question}", "{answer}")],
+        inverted=[],
+    )
+    made = list(registry.get_task("tickets.triage.fs_noopt").render("train"))
+    assert [isinstance(one, Rendered) for one in made] == [True, False] * 10
+
+
 def test_row_without_a_needed_field(register_tickets: Register):
     register_tickets(source=source({"txt": "t", "team": "billing"}))
     with pytest.raises(flanx.UserError) as caught:

@@ -119,7 +119,7 @@ def test_parquet(folder: Path):
     with pytest.raises(flanx.UserError, match=r"no column 'c' \(it has a, b\)"):
         list(Parquet(columns=["c"], train="a.parquet").rows("train"))
     (folder / "b.parquet").write_text("no")
-    with pytest.raises(flanx.UserError, match="not a Parquet file"):
+    with pytest.raises(flanx.UserError, match="not a whole Parquet file"):
         list(Parquet(train="b.parquet").rows("train"))
 
 
@@ -173,3 +173,14 @@ def test_fingerprint_follows_the_content(folder: Path):
     assert json.loads(json.dumps(first)) == first
     path.write_text('{"a": 2}\n')
     assert source.fingerprint("train") != first
+
+
+def test_a_file_that_cannot_be_read_is_named(folder: Path, monkeypatch):
+    (folder / "a.jsonl").write_text("{}\n")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(flanx.UserError, match=r"a\.jsonl: cannot be read \(.*Permission denied"):
+        list(Jsonl(train="a.jsonl").rows("train"))

@@ -52,6 +52,7 @@ def write_store(cache_dir: Path, request, names=("a", "b", "c"), examples=40) ->
                 rate=1.0 + number,
                 tokens={"inputs": 0, "targets": 0},
                 store_bytes=meta["bytes"],
+                content=meta["content"],
                 metrics=("flanx.evaluation.metrics:exact_match",),
             )
         )

@@ -233,7 +233,10 @@ def test_kill_at_any_instant_changes_nothing(toy_config, read_metrics, tmp_path)
     folder = Path(config.model_dir) / "checkpoints"
     rng = np.random.default_rng(0)
     for aim in (4, 14, 28):
-        with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as child:
+        with (
+            (tmp_path / "errors").open("w") as errors,
+            subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=errors) as child,
+        ):
             while child.poll() is None:
                 names = os.listdir(folder) if folder.is_dir() else []
                 if any(re.match(rf"{aim}\b", name) for name in names):
@@ -242,7 +245,7 @@ def test_kill_at_any_instant_changes_nothing(toy_config, read_metrics, tmp_path)
                     break
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(0.002)  # leaves the child its core
-        assert child.returncode == -signal.SIGKILL
+        assert child.returncode == -signal.SIGKILL, (tmp_path / "errors").read_text()
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "going on from step" in done.stdout
