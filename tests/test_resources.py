@@ -43,3 +43,12 @@ def test_shipped_gin_files_are_found():
 def test_nearest_name():
     assert did_you_mean("acuracy", ["accuracy", "bleu"]) == "; did you mean 'accuracy'?"
     assert did_you_mean("zzz", ["accuracy"]) == ""
+
+
+def test_a_data_folder_elsewhere_is_to_be_copied(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match="copy gs://bucket/data and set DATA_DIR to the copy"
+    ) as told:
+        resources.resolve("train.jsonl", "gs://bucket/data")
+    assert "gs:/b" not in str(told.value)

@@ -5,7 +5,8 @@ from typing import Any
 
 from flanx.errors import UserError
 from flanx.registry.draws import fraction
-from flanx.registry.sources import Row, RowSource
+from flanx.registry.seqio_rows import wrapped
+from flanx.registry.sources import Row
 
 
 class HeldOut:
@@ -15,7 +16,7 @@ class HeldOut:
     out whatever else is added to the file.
 
     Args:
-      source: where the rows come from.
+      source: where the rows come from: a `RowSource`, or a `seqio.DataSource`.
       share: share of the rows to hold out, in (0, 1).
       key: column, or columns, that no two splits may share a value of.
       split: split to take from.
@@ -24,13 +25,14 @@ class HeldOut:
 
     def __init__(
         self,
-        source: RowSource,
+        source: Any,
         share: float = 0.05,
         *,
         key: str | Sequence[str],
         split: str = "train",
         into: str = "validation",
     ) -> None:
+        source = wrapped(source)
         if into in source.splits:
             raise UserError(f"HeldOut: {source!r} has a split '{into}' already")
         if split not in source.splits:

@@ -1,7 +1,6 @@
 """`flanx.register`: one call makes a dataset's tasks, one a template type, with every mistake found there and then."""
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from flanx.errors import UserError, did_you_mean
 from flanx.registry import table
 from flanx.registry.few_shot import FewShot
 from flanx.registry.field_names import Fields, as_function, field_names
+from flanx.registry.seqio_rows import wrapped
 from flanx.registry.sources import RowSource
 from flanx.registry.spec import TYPES, TaskSpec, caller
 from flanx.registry.template import Template, placeholders
@@ -101,11 +101,7 @@ def _templates(name: str, given: Sequence[Template], argument: str) -> tuple[Tem
 
 
 def _row_source(name: str, source: Any) -> RowSource:
-    seqio = sys.modules.get("seqio")
-    if seqio is not None and isinstance(source, getattr(seqio, "DataSource", ())):
-        from flanx.registry.seqio_rows import Rows
-
-        return Rows(source)
+    source = wrapped(source)
     if not isinstance(source, RowSource):
         raise UserError(
             f"task '{name}': {source!r} is no source; give flanx.Jsonl(train='...'), say, or a "

@@ -1,5 +1,6 @@
 """Any `seqio.DataSource` as a source of rows: TFDS, text lines, TFRecords, functions."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,13 @@ class Rows:
 
     def __repr__(self) -> str:
         return f"Rows({type(self._source).__name__})"
+
+
+def wrapped(source: Any) -> Any:
+    """`source` as a source of rows where it is a `seqio.DataSource`; anything else as it is."""
+    seqio = sys.modules.get("seqio")
+    is_seqio = seqio is not None and isinstance(source, getattr(seqio, "DataSource", ()))
+    return Rows(source) if is_seqio else source
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from flanx.tasks.playground_parts.rows import draw
 from flanx.tasks.playground_parts.words import KIND_OF, KINDS, OPPOSITES, ORDERS
 
 LENGTHS = {"inputs": 64, "targets": 24}
+TEXT_LENGTHS = {"inputs": 64, "targets": 32}
 ZERO_SHOT = {"zs_opt": 1.0, "zs_noopt": 1.0, "inv": 0.3}
 DIRECT = [one for one in EXERCISES if one.target == "{answer}"]
 
@@ -27,7 +28,8 @@ def pieces():
 
 def rows(exercise, split, count):
     name = exercise.rows_of or exercise.name
-    return [draw(exercise.make, name, split, index) for index in range(count)]
+    there = exercise.rows[split == "validation"]
+    return [draw(exercise.make, name, split, index) for index in range(min(count, there))]
 
 
 def test_there_are_enough_tasks_categories_and_templates():
@@ -35,7 +37,9 @@ def test_there_are_enough_tasks_categories_and_templates():
     assert len({one.name for one in EXERCISES}) == len(EXERCISES)
     assert len({one.category for one in EXERCISES}) >= 8
     assert min(len(set(one.prompts)) for one in EXERCISES) >= 6
-    assert {"zs_opt", "zs_noopt", "inv"} <= {get_task(name).type for name in task_names("playground.*")}
+    assert {"zs_opt", "zs_noopt", "inv"} <= {
+        get_task(name).type for name in task_names("playground.*")
+    }
 
 
 def test_every_task_renders_within_the_lengths_and_without_unknown_pieces(pieces):
@@ -57,8 +61,12 @@ def test_train_and_validation_share_no_question():
     for one in EXERCISES:
         if one.held_out:
             continue
-        asked = {split: {row["key"] for row in rows(one, split, 150)} for split in ("train", "validation")}
+        asked = {
+            split: {row["key"] for row in rows(one, split, 150)}
+            for split in ("train", "validation")
+        }
         assert asked["validation"], one.name
+        assert len(rows(one, "validation", 100)) == len({row["key"] for row in rows(one, "validation", 100)})
         assert not asked["train"] & asked["validation"], one.name
 
 
@@ -110,7 +118,7 @@ def test_the_corpus_fits_and_reads_back(pieces):
     for index in range(500):
         row = corpus.row("validation", index)
         inputs, targets = pieces.encode(row["inputs"]), pieces.encode(row["targets"])
-        assert len(inputs) < LENGTHS["inputs"] and len(targets) < LENGTHS["targets"]
+        assert len(inputs) < TEXT_LENGTHS["inputs"] and len(targets) < TEXT_LENGTHS["targets"]
         assert targets and pieces.unk_id not in inputs + targets
     assert playground_corpus.ROWS >= 100_000
 
