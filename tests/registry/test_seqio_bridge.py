@@ -215,6 +215,7 @@ say(
     rates=rates, slow=slow, rendered=rendered, taken=taken,
     both=registry.rates(both, {one.task: 2 for one in both}),
     printable=json.dumps(spec.fingerprint("train")), splits=spec.splits, count=spec.count("train"),
+    held={split: list(flanx.HeldOut(source, 0.5, key="question").rows(split)) for split in ("train", "validation")},
 )
 """
 
@@ -231,3 +232,5 @@ def test_what_others_register_with_seqio(tmp_path: Path):
     assert "other code has registered this name with SeqIO" in found["taken"]
     assert found["splits"] == ["train"]
     assert found["count"] == 2
+    held = [row["question"] for rows in found["held"].values() for row in rows]
+    assert sorted(held) == ["one", "two"]
