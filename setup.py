@@ -13,6 +13,9 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "flanx/__init__.py").read_text()).group(1)
 
+# Folders at the top of the repository that install inside the package.
+MOVED = ("tasks", "mixtures", "gin")
+
 # What each one earns its place with.
 REQUIRES = [
     "jax>=0.10,<0.13",  # arrays, jit, sharding
@@ -61,19 +64,14 @@ setup(
     python_requires=">=3.11",
     packages=[
         *find_packages(include=["flanx", "flanx.*"]),
-        "flanx.tasks",
-        "flanx.mixtures",
-        "flanx.gin",
+        *(f"flanx.{top}" for top in MOVED),
+        *(f"flanx.{top}.{inner}" for top in MOVED for inner in find_packages(top)),
     ],
-    package_dir={
-        "flanx": "flanx",
-        "flanx.tasks": "tasks",
-        "flanx.mixtures": "mixtures",
-        "flanx.gin": "gin",
-    },
+    package_dir={f"flanx.{top}": top for top in MOVED},
     package_data={
         "flanx": ["py.typed"],
-        "flanx.tasks": ["**/*"],
+        "flanx.tasks": ["*.tsv"],
+        "flanx.tasks.playground_parts": ["vocabulary.model", "base/**/*"],
         "flanx.gin": ["**/*.gin"],
     },
     install_requires=REQUIRES,

@@ -43,13 +43,14 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--split and --max_examples choose among --tasks GLOB; give that as well")
     from etils import epath
 
+    from flanx import whole_files
     from flanx.data import manifest
     from flanx.evaluation import predictions, trained
     from flanx.evaluation.evaluator import Evaluator
     from flanx.evaluation.progress import shown
     from flanx.training import startup
     from flanx.training.config import TrainConfig
-    from flanx.training.mesh import make_mesh
+    from flanx.training.mesh import make_mesh, rules_of
 
     folder = trained.find_checkpoint(args.model_dir, args.step)
     config = gin_edge.build(
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     startup.prepare(startup.compile_cache(config))
     suites = _suites(args, config)
     mesh = make_mesh(config.mesh)
-    opened = trained.open_trained(folder, mesh=mesh)
+    opened = trained.open_trained(folder, mesh=mesh, rules=rules_of(config.mesh))
     data = trained.usable_data(config.data, opened.vocabulary)
     requests = [data.eval_request(suite) for suite in suites]
     manifests = manifest.ensure(requests, workers=data.cache_workers)
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     with shown("examples") as progress:
         values = evaluator.run(opened.params, step, progress)
     results = output / f"results-{step}.json"
-    predictions.write_whole(results, json.dumps(values, indent=1) + "\n")
+    whole_files.write(results, json.dumps(values, indent=1) + "\n")
     _print(values, step)
     print(f"answers and figures: {output}", file=sys.stderr)
     return 0

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from flanx import field_types
 from flanx.cli.gin_bindings import COMMAND_LINE, Binding, bindings_of_file, bindings_of_text
 from flanx.errors import UserError, did_you_mean
 from flanx.resources import gin_folder
@@ -71,7 +72,7 @@ def build(
       check_unused: refuse a binding that nothing uses.
 
     Raises:
-      UserError: an unreadable file, an unknown or unused name, a value left unset.
+      UserError: an unreadable file, an unknown or unused name, a value left unset or of another type.
     """
     import gin
     from gin import config as gin_config
@@ -107,8 +108,10 @@ def build(
     _pass_imports(gin, args.imports)
     try:
         config = gin.get_configurable(cls)()
-    except UserError:
-        raise
+        field_types.check_whole(config)
+    except UserError as error:
+        # Gin appends the calls that led there.
+        raise UserError(str(error).partition("\n")[0]) from error
     except Exception as error:
         raise UserError(_build_message(cls, error)) from error
     if check_unused:

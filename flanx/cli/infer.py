@@ -61,21 +61,24 @@ def run(args: argparse.Namespace) -> int:
     from flanx.evaluation.predictor import Predictor
     from flanx.training import startup
     from flanx.training.config import MeshConfig
-    from flanx.training.mesh import make_mesh
+    from flanx.training.mesh import make_mesh, rules_of
 
     if args.input and not Path(args.input).is_file():
         raise UserError(f"no such file: '{args.input}' (--input)")
     folder = trained.find_checkpoint(args.model_dir, args.step)
     config = _config(args, folder)
     startup.prepare(startup.compile_cache(config) if config else "")
-    mesh = make_mesh(config.mesh if config else MeshConfig())
-    opened = trained.open_trained(folder, mesh=mesh)
+    layout = config.mesh if config else MeshConfig()
+    mesh = make_mesh(layout)
+    opened = trained.open_trained(folder, mesh=mesh, rules=rules_of(layout))
     lengths = dict(opened.feature_lengths)
     lengths["inputs"] = args.max_input_length or lengths["inputs"]
     lengths["targets"] = args.max_decode_length or lengths["targets"]
     if args.task:
         return _answer_task(args, config, opened, lengths, mesh)
     predictor = Predictor(opened.model, lengths["inputs"], mesh)
+
+    cut: list[int] = []
 
     def answer(texts: Any) -> list[str]:
         return trained.answer(
@@ -85,12 +88,21 @@ def run(args: argparse.Namespace) -> int:
             inputs_length=lengths["inputs"],
             max_decode_length=lengths["targets"],
             batch_size=args.batch_size,
+            clipped=cut.append,
         )
 
     if args.prompt is not None:
         print(answer([args.prompt])[0])
-        return 0
-    return _answer_file(args, answer, {"model": str(folder.absolute()), "lengths": lengths})
+    else:
+        job = {"model": str(folder.absolute()), "lengths": lengths}
+        _answer_file(args, answer, job)
+    if count := sum(cut):
+        print(
+            f"flanx infer: {count:,} question{'s' if count > 1 else ''} beyond {lengths['inputs']} tokens lost the "
+            "end; --max_input_length=N reads more",
+            file=sys.stderr,
+        )
+    return 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -121,7 +133,7 @@ def _config(args: argparse.Namespace, folder: Path) -> Any:
     return gin_edge.build(TrainConfig, args, extra_files=[file])
 
 
-def _answer_file(args: argparse.Namespace, answer: Any, job: dict[str, Any]) -> int:
+def _answer_file(args: argparse.Namespace, answer: Any, job: dict[str, Any]) -> None:
     from flanx.evaluation.answer_file import answer_file
     from flanx.evaluation.progress import shown
 
@@ -142,7 +154,6 @@ def _answer_file(args: argparse.Namespace, answer: Any, job: dict[str, Any]) -> 
         lines = "line is" if outcome.skipped == 1 else "lines are"
         bad = f"; {outcome.skipped:,} malformed {lines} in {args.output}.bad"
     print(f"{outcome.answered:,} answers in {args.output}{kept}{bad}", file=sys.stderr)
-    return 0
 
 
 def _answer_task(

@@ -5,6 +5,7 @@ again); 1 anything else.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -81,6 +82,18 @@ def _run(command: str, argv: list[str]) -> int:
         # The reader of our output went away (`flanx tasks list | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        print(f"flanx {command}: interrupted; the same command goes on", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(
+            f"flanx {command}: the disk is full{where}; make room and run the same command again",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def _gin_flags_together(argv: list[str]) -> list[str]:

@@ -324,7 +324,7 @@ def _fill(
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         content.update(lengths.tobytes())
-        content.update(memoryview(np.ascontiguousarray(values)).cast("B"))
+        content.update(np.ascontiguousarray(values).data.cast("B"))
         columns[name] = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
         statistics[name] = length_statistics(lengths)
         tokens[name] = int(offsets[-1])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from etils import epath
 
+from flanx import whole_files
 from flanx.evaluation import history
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def draw(model_dir: str | os.PathLike[str], summary: "Summary | None") -> None:
         axes.spines[["top", "right"]].set_visible(False)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
-    _write(epath.Path(model_dir) / FILE, image.getvalue())
+    whole_files.write(epath.Path(model_dir) / FILE, image.getvalue())
 
 
 def _draw_loss(axes: Any, loss: Mapping[int, float]) -> None:
@@ -115,9 +116,3 @@ def _draw_bars(axes: Any, groups: Sequence[tuple[str, Any]]) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    temporary = path.parent / f".tmp-{path.name}"
-    temporary.write_bytes(content)
-    temporary.replace(path)

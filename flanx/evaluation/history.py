@@ -1,12 +1,9 @@
 """metrics.jsonl read back: one value over the steps."""
 
-import json
 import os
 from dataclasses import dataclass
 
-from etils import epath
-
-from flanx.training.metrics_file import FILE
+from flanx.training import metrics_file
 
 
 @dataclass(frozen=True)
@@ -32,14 +29,9 @@ def read(model_dir: str | os.PathLike[str]) -> History:
     Of several lines for one step (a run that was stopped and went on) the last counts; an unfinished
     last line is left out.
     """
-    path = epath.Path(model_dir) / FILE
     loss: dict[int, float] = {}
     evals: dict[int, dict[str, float]] = {}
-    for text in path.read_text().split("\n") if path.exists() else ():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
+    for line in metrics_file.read(model_dir):
         step, values = int(line["step"]), line["values"]
         if line["split"] == "train":
             if "loss" in values:

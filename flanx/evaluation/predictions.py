@@ -9,12 +9,13 @@ The summary is made from these and metrics.jsonl alone.
 
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from etils import epath
+
+from flanx import whole_files
 
 FOLDER = "eval"
 INDEX = "index.json"
@@ -56,7 +57,7 @@ def predictions_path(folder: os.PathLike[str] | str, stem: str, step: int) -> ep
 
 def write_predictions(path: os.PathLike[str] | str, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes one object a line, whole or not at all."""
-    write_whole(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+    whole_files.write(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
 def read_predictions(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
@@ -70,7 +71,7 @@ def write_index(folder: os.PathLike[str] | str, index: Index) -> None:
     fields = {
         suite: {task: asdict(how) for task, how in tasks.items()} for suite, tasks in index.items()
     }
-    write_whole(epath.Path(folder) / INDEX, json.dumps(fields, indent=1) + "\n")
+    whole_files.write(epath.Path(folder) / INDEX, json.dumps(fields, indent=1) + "\n")
 
 
 def read_index(folder: os.PathLike[str] | str) -> Index:
@@ -86,16 +87,3 @@ def read_index(folder: os.PathLike[str] | str) -> Index:
         }
         for suite, tasks in fields.items()
     }
-
-
-def write_whole(path: os.PathLike[str] | str, text: str) -> None:
-    """Writes a text file so that a reader finds the old one or the new one, never a part."""
-    final = epath.Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.parent / f".tmp-{uuid.uuid4().hex[:8]}-{final.name}"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flanx import field_types
 from flanx.errors import UserError
 
 
@@ -36,6 +37,7 @@ class EvalSuite:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
+        field_types.check(self)
         if not self.name or "/" in self.name:
             raise UserError(
                 f"EvalSuite.name = {self.name!r}: a suite needs a name, without '/'"

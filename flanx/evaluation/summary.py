@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
+from flanx import whole_files
 from flanx.evaluation import history, predictions
 from flanx.evaluation.majority import majority
 
@@ -96,7 +97,7 @@ def summarise(model_dir: str | os.PathLike[str]) -> Summary | None:
 def write(model_dir: str | os.PathLike[str], summary: Summary) -> None:
     """Writes MODEL_DIR/summary.json."""
     text = json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n"
-    predictions.write_whole(epath.Path(model_dir) / FILE, text)
+    whole_files.write(epath.Path(model_dir) / FILE, text)
 
 
 def table(summary: Summary) -> "Table":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from flanx import models, resources
 from flanx.data import vocabulary as vocabularies
@@ -20,9 +20,9 @@ from flanx.models.t5 import partition
 from flanx.models.t5.config import T5Config
 from flanx.training import params_io
 from flanx.training.config import DataConfig
-from flanx.training.mesh import RULES, state_shardings
+from flanx.training.mesh import RULES, param_shardings
 from flanx.training.run_info import RUN_FILE, VOCABULARY_FILE
-from flanx.training.state import TrainState, with_shardings
+from flanx.training.state import with_shardings
 
 CONFIG_FILE = "config.gin"
 
@@ -114,7 +114,11 @@ def usable_data(data: DataConfig, vocabulary: Vocabulary) -> DataConfig:
 
 
 def open_trained(
-    model_dir: str | os.PathLike[str], step: int | None = None, *, mesh: Mesh | None = None
+    model_dir: str | os.PathLike[str],
+    step: int | None = None,
+    *,
+    mesh: Mesh | None = None,
+    rules: partition.Rules = RULES,
 ) -> Trained:
     """Opens a run's checkpoint or exported parameters.
 
@@ -122,6 +126,7 @@ def open_trained(
       model_dir: a MODEL_DIR, one of its checkpoints, or an export.
       step: which checkpoint; None for the newest.
       mesh: devices to spread the parameters over, as training does; None for the default device.
+      rules: how (`flanx.training.mesh.rules_of`).
 
     Raises:
       UserError: nothing to open, or the vocabulary is not the one the model was trained with.
@@ -142,7 +147,7 @@ def open_trained(
         )
     abstract = jax.eval_shape(partial(models.init_params, model), jax.random.key(0))
     if mesh is not None:
-        abstract = _sharded(abstract, mesh)
+        abstract = with_shardings(abstract, param_shardings(abstract, mesh, rules))
     params = params_io.restore_params(str(folder), abstract)
     at_step = facts.get("step")
     return Trained(
@@ -164,6 +169,7 @@ def answer(
     max_decode_length: int,
     batch_size: int,
     advance: Callable[[int], None] | None = None,
+    clipped: Callable[[int], None] | None = None,
 ) -> list[str]:
     """Greedy answers to texts; a text beyond `inputs_length` tokens loses its end.
 
@@ -175,12 +181,13 @@ def answer(
       max_decode_length: most tokens of an answer.
       batch_size: rows of a batch.
       advance: told how many were answered.
+      clipped: told how many texts lost their end.
     """
     vocabulary = trained.vocabulary
-    rows = [
-        [*ids[: inputs_length - 1], vocabulary.eos_id]
-        for ids in vocabulary.encode_batch(list(texts))
-    ]
+    encoded = vocabulary.encode_batch(list(texts))
+    if clipped:
+        clipped(sum(len(ids) >= inputs_length for ids in encoded))
+    rows = [[*ids[: inputs_length - 1], vocabulary.eos_id] for ids in encoded]
     ids = predictor.generate(
         trained.params,
         rows,
@@ -189,17 +196,6 @@ def answer(
         advance=advance or (lambda count: None),
     )
     return [vocabulary.decode(row) for row in ids]
-
-
-def _sharded(abstract: Any, mesh: Mesh) -> Any:
-    """Adds to abstract parameters where training lays them out."""
-
-    def spec(path: tuple[str, ...], ndim: int) -> PartitionSpec:
-        return partition.partition_spec(partition.logical_axes("/".join(path), ndim), RULES, mesh)
-
-    step: Any = jax.ShapeDtypeStruct((), "int32")
-    shardings = state_shardings(TrainState(step, abstract, ()), mesh, spec)
-    return with_shardings(abstract, shardings.params)
 
 
 def _vocabulary(folder: Path, facts: dict[str, Any]) -> Vocabulary:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from flanx.registry import table
 from flanx.registry.seqio_rows import Rows
 from flanx.registry.sources import Row
 from flanx.registry.spec import TaskSpec
@@ -20,19 +19,30 @@ _TEMPLATE = Template("{inputs}", "{targets}")
 
 def names(pattern: str) -> list[str]:
     """Tasks of others, in the order of their registration, that a name or glob stands for."""
-    seqio = sys.modules.get("seqio")
-    registry = getattr(seqio, "TaskRegistry", None)
+    registry = _registry("TaskRegistry")
     if registry is None:
         return []
     matches = re.compile(fnmatch.translate(pattern)).match
-    return [name for name in registry.names() if name not in table.tasks() and matches(name)]
+    return [name for name in registry.names() if matches(name) and _of_others(registry.get(name))]
 
 
 def known(name: str) -> bool:
-    """Whether somebody registered exactly this name with SeqIO, as a task or a mixture."""
-    seqio = sys.modules.get("seqio")
-    registries = [getattr(seqio, kind, None) for kind in ("TaskRegistry", "MixtureRegistry")]
-    return any(registry is not None and name in registry.names() for registry in registries)
+    """Whether somebody else registered exactly this name with SeqIO, as a task or a mixture."""
+    registries = (_registry("TaskRegistry"), _registry("MixtureRegistry"))
+    return any(
+        registry is not None and name in registry.names() and _of_others(registry.get(name))
+        for registry in registries
+    )
+
+
+def _registry(kind: str) -> Any:
+    return getattr(sys.modules.get("seqio"), kind, None)
+
+
+def _of_others(provider: Any) -> bool:
+    """Tasks of flanx's own have a source of flanx's, mixtures a class of flanx's."""
+    made_by = type(getattr(provider, "source", provider)).__module__
+    return not made_by.startswith("flanx.")
 
 
 def view(name: str) -> TaskSpec:

@@ -4,12 +4,14 @@
       params/   the parameters, nested as in the model (read alone by `flanx.training.params_io`)
       train/    step, optimizer state, and the metric sums since the last line of metrics.jsonl
       run/      JSON: format version, place in the data, model, vocabulary and manifest fingerprints
+      metrics/  JSON: the value of `best_metric`, where there is one
 
 A save copies the arrays to the host and returns; orbax writes them to a temporary folder and renames it. What a kill
 leaves behind is never listed as a checkpoint.
 """
 
 import gc
+import json
 import logging
 import shutil
 import sys
@@ -22,6 +24,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from flanx import whole_files
 from flanx.errors import UserError, did_you_mean
 from flanx.training.config import CheckpointConfig
 from flanx.training.params_io import (
@@ -122,6 +125,19 @@ class Checkpoints:
             self._manager.save(step, args=items, metrics=best, force=True)
         except Exception as error:
             self._failed(error)
+
+    def add_evaluation(self, step: int, evaluation: Mapping[str, float]) -> None:
+        """Metrics for a checkpoint that was saved before its evaluation was done, as a run that is stopped does.
+
+        Raises:
+          UserError: the evaluation does not know `best_metric`; told of steps without a checkpoint (step 0) too.
+        """
+        best = self._best(evaluation)
+        saved = best is not None and step in self._manager.all_steps()
+        if saved and self._manager.metrics(step) is None:
+            if jax.process_index() == 0:
+                whole_files.write(self.folder / str(step) / "metrics" / "metrics", json.dumps(best))
+            self._manager.reload()
 
     def poll(self, *, wait: bool = False) -> None:
         """Tells of a background save that has failed; with `wait`, first lets it end."""

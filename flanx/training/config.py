@@ -118,11 +118,19 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How devices are laid out: `data` times `model` must give their number; data=-1 takes what is left."""
+    """How devices are laid out, and what of the parameters each holds.
+
+    Attributes:
+      replica: groups that hold the same (one a slice, where there are slices).
+      data: devices that share a batch's rows; -1 takes what `replica` and `model` leave.
+      model: devices that share wide parameters (tensor parallel).
+      fully_sharded: parameters and optimizer state are spread over `data` as well, and gathered where they are used.
+    """
 
     replica: int = 1
     data: int = -1
     model: int = 1
+    fully_sharded: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ class Display:
                 total=total,
                 visible=done < total,
             )
+        elif done < total and time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._said = time.monotonic()
+            self.say(f"eval {suite}: {done:,} of {total:,} examples")
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
         """An evaluation's result: what is averaged over a suite, not every task."""

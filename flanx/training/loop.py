@@ -63,6 +63,8 @@ def _train(run: "Run", preemption: "Preemption") -> Result:
     try:
         if evaluated is None and _evaluation_due(run, run.step):
             evaluated = _evaluate(run, preemption)
+        if evaluated:
+            run.checkpoints.add_evaluation(run.step, evaluated)
         if run.step < last:
             stopped, evaluated = _steps(run, preemption, evaluated)
         else:

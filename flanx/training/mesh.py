@@ -1,6 +1,6 @@
 """Devices as a mesh with the axes replica, data and model, and where each array lies on it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,21 +8,28 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flanx.errors import UserError
+from flanx.models.t5 import partition
 from flanx.training.config import MeshConfig
 from flanx.training.state import TrainState, path_names
 
 AXES = ("replica", "data", "model")
-SpecOf = Callable[[tuple[str, ...], int], PartitionSpec]
 
 # Logical axis -> mesh axes: rows over replica and data, wide parameters over model (T5X's 1-D parameters and
 # activations; with model=1 that is plain data parallelism).
-RULES: Mapping[str, str | tuple[str, ...] | None] = {
+RULES: partition.Rules = {
     "batch": ("replica", "data"),
     "vocab": "model",
     "mlp": "model",
     "heads": "model",
     "joined_kv": "model",
 }
+# T5X's 2-D parameters: the axis that tensor parallelism leaves whole lies over data.
+FULLY_SHARDED: partition.Rules = {**RULES, "embed": "data"}
+
+
+def rules_of(config: MeshConfig) -> partition.Rules:
+    """Where each logical axis lies."""
+    return FULLY_SHARDED if config.fully_sharded else RULES
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -71,21 +78,30 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
 
 
-def state_shardings(abstract: TrainState, mesh: Mesh, spec_of: SpecOf) -> Any:
-    """A `TrainState` of shardings.
-
-    `spec_of(path, ndim)` gives a parameter's spec (from the model's `partition.py`). An optimizer slot of a parameter's
-    shape lies as the parameter does; smaller ones (Adafactor's rows and columns, counters) are on every device.
-    """
-    places: dict[tuple[str, ...], tuple[tuple[int, ...], NamedSharding]] = {}
+def param_shardings(params: Any, mesh: Mesh, rules: partition.Rules = RULES) -> Any:
+    """A NamedSharding for every parameter (arrays or `jax.ShapeDtypeStruct`s), in the same tree."""
 
     def of_param(path: Any, leaf: Any) -> NamedSharding:
-        names = path_names(path)
-        sharding = NamedSharding(mesh, _fitting(spec_of(names, len(leaf.shape)), leaf.shape, mesh))
-        places[names] = (leaf.shape, sharding)
-        return sharding
+        axes = partition.logical_axes("/".join(path_names(path)), len(leaf.shape))
+        spec = partition.partition_spec(axes, rules, mesh)
+        return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
 
-    params = jax.tree_util.tree_map_with_path(of_param, abstract.params)
+    return jax.tree_util.tree_map_with_path(of_param, params)
+
+
+def state_shardings(abstract: TrainState, mesh: Mesh, rules: partition.Rules = RULES) -> Any:
+    """A `TrainState` of shardings.
+
+    An optimizer slot of a parameter's shape lies as the parameter does; smaller ones (Adafactor's rows and columns,
+    counters) are on every device.
+    """
+    params = param_shardings(abstract.params, mesh, rules)
+    places = {
+        path_names(path): (leaf.shape, sharding)
+        for (path, leaf), sharding in zip(
+            jax.tree.leaves_with_path(abstract.params), jax.tree.leaves(params), strict=True
+        )
+    }
 
     def of_slot(path: Any, leaf: Any) -> NamedSharding:
         names = path_names(path)

@@ -4,15 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 LATEST = ("param_norm", "learning_rate")
-
-
-def zeros(abstract: Any) -> dict[str, jax.Array]:
-    """An empty sum with the shapes of a step's metrics."""
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract)
 
 
 def add(total: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:

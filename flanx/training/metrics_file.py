@@ -6,9 +6,14 @@ checkpoint knows nothing of are cut.
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from etils import epath
+
+from flanx import whole_files
 
 FILE = "metrics.jsonl"
 
@@ -24,45 +29,43 @@ class MetricsFile:
         """
         self._path = Path(model_dir) / FILE
         kept = []
-        for text in self._path.read_text().split("\n") if self._path.exists() else ():
-            line = _parse(text)
-            if line is None or step == 0 or line["step"] > step:
-                continue
-            if line["split"] == "train" and line["step"] == step and step % log_period:
-                continue
-            kept.append(text)
-        temporary = self._path.with_name(f".{FILE}")
-        temporary.write_text("".join(f"{text}\n" for text in kept))
-        temporary.replace(self._path)
+        for line in read(model_dir) if step else ():
+            replaced = line["split"] == "train" and line["step"] == step and step % log_period
+            if line["step"] <= step and not replaced:
+                kept.append(_text(line))
+        whole_files.write(self._path, "".join(kept))
         self._handle = self._path.open("a")
 
     def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
         """One line, at once on disk as far as other processes see; values that are no finite numbers are left out."""
-        line = {"step": step, "split": split, "values": _finite(values)}
-        self._handle.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._handle.write(_text({"step": step, "split": split, "values": _finite(values)}))
         self._handle.flush()
 
     def close(self) -> None:
         self._handle.close()
 
 
+def read(model_dir: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The lines of a run, none where there is no file; an unfinished one (a kill may cut the last) is left out."""
+    path = epath.Path(model_dir) / FILE
+    for text in path.read_text().split("\n") if path.exists() else ():
+        try:
+            yield json.loads(text)
+        except ValueError:
+            continue
+
+
 def evaluation_at(model_dir: str | Path, step: int) -> dict[str, float] | None:
     """The values of the evaluation at `step`, or None where there was none."""
-    path = Path(model_dir) / FILE
     found = None
-    for text in path.read_text().split("\n") if path.exists() else ():
-        line = _parse(text)
-        if line is not None and (line["step"], line["split"]) == (step, "eval"):
+    for line in read(model_dir):
+        if (line["step"], line["split"]) == (step, "eval"):
             found = line["values"]
     return found
 
 
-def _parse(text: str) -> dict[str, Any] | None:
-    """A line, or None for an empty or unfinished one (a kill may cut the last)."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+def _text(line: Mapping[str, Any]) -> str:
+    return json.dumps(line, separators=(",", ":")) + "\n"
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

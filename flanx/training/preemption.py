@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 
 
 class Preemption:
-    """Listens while it is entered (in the main thread; elsewhere it hears nothing).
+    """Listens while it is entered (in the main thread of a single process; elsewhere it hears nothing).
 
     The first signal asks for an end at the next step; a second SIGINT is an impatient user and interrupts at once.
 
@@ -19,7 +19,11 @@ class Preemption:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Preemption":
-        if threading.current_thread() is threading.main_thread():
+        import jax
+
+        # With several processes, SIGTERM is for JAX's own handler, which tells the others.
+        alone = jax.process_count() == 1
+        if alone and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._hear)
         return self

@@ -9,16 +9,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from flanx import models
-from flanx.models.t5 import partition, scanned
+from flanx.models.t5 import scanned
 from flanx.training import metrics
 from flanx.training.config import TrainConfig
 from flanx.training.mesh import (
-    RULES,
     batch_sharding,
     replicated,
+    rules_of,
     state_shardings,
     to_every_device,
 )
@@ -104,7 +104,7 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
 
     seed = np.uint32(config.seed)
     abstract = jax.eval_shape(fresh, seed)
-    places = state_shardings(abstract, mesh, partial(_spec, mesh))
+    places = state_shardings(abstract, mesh, rules_of(config.mesh))
     everywhere = replicated(mesh)
     make_rng = partial(jax.random.key, impl=config.prng)
 
@@ -172,11 +172,6 @@ class InFlight:
         self._ticks.append(tick)
         if len(self._ticks) > IN_FLIGHT:
             self._ticks.popleft().block_until_ready()
-
-
-def _spec(mesh: Mesh, path: tuple[str, ...], ndim: int) -> PartitionSpec:
-    axes = partition.logical_axes("/".join(path), ndim)
-    return partition.partition_spec(axes, RULES, mesh)
 
 
 def _stack_axis(path: tuple[str, ...]) -> int | None:

@@ -17,8 +17,8 @@ from flanx.data.loader import LoaderState
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
+from flanx.training import limits, run_info
 from flanx.training import program as programs
-from flanx.training import run_info
 from flanx.training.checkpoint import Checkpoints
 from flanx.training.config import TrainConfig
 from flanx.training.mesh import check_batch, make_mesh
@@ -139,7 +139,7 @@ def open_run(
       UserError: see `flanx.training.loop.train`.
     """
     config = _with_whole_paths(config)
-    _check_numbers(config)
+    limits.check(config)
     Path(config.model_dir).mkdir(parents=True, exist_ok=True)
     run_info.check_configuration(config)
     mesh = make_mesh(config.mesh, devices)
@@ -222,20 +222,6 @@ def _where_from(config: TrainConfig, step: int) -> str:
             "from it)"
         )
     return text
-
-
-def _check_numbers(config: TrainConfig) -> None:
-    for name in ("train_steps", "batch_size", "microbatches", "log_period"):
-        if getattr(config, name) < 1:
-            raise UserError(f"TrainConfig.{name} is {getattr(config, name)}: give 1 or more")
-    if config.checkpoint.period < 1:
-        raise UserError(f"CheckpointConfig.period is {config.checkpoint.period}: give 1 or more")
-    if config.eval_period < 0:
-        raise UserError(f"TrainConfig.eval_period is {config.eval_period}: give 0 or more")
-    if config.checkpoint.best_mode not in ("max", "min"):
-        raise UserError(
-            f"CheckpointConfig.best_mode is '{config.checkpoint.best_mode}': max or min"
-        )
 
 
 def _with_whole_paths(config: TrainConfig) -> TrainConfig:

@@ -1,12 +1,12 @@
 """What a MODEL_DIR says of its run (run.json, model-info.txt, config.gin, vocabulary), and whether it is this one."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import flanx
+from flanx import whole_files
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
@@ -114,14 +114,12 @@ def write(
 ) -> None:
     """Writes everything that says what this run is. One process does."""
     folder = Path(config.model_dir)
-    _write_text(folder / RUN_FILE, json.dumps(now, indent=1, sort_keys=True) + "\n")
-    _write_text(folder / "model-info.txt", model_info(config.model, params))
+    whole_files.write(folder / RUN_FILE, json.dumps(now, indent=1, sort_keys=True) + "\n")
+    whole_files.write(folder / "model-info.txt", model_info(config.model, params))
     if config_text is not None:
-        _write_text(folder / "config.gin", config_text)
+        whole_files.write(folder / "config.gin", config_text)
     if vocabulary.path is not None:
-        temporary = folder / f".{VOCABULARY_FILE}"
-        shutil.copyfile(vocabulary.path, temporary)
-        temporary.replace(folder / VOCABULARY_FILE)
+        whole_files.write(folder / VOCABULARY_FILE, Path(vocabulary.path).read_bytes())
 
 
 def model_info(model: T5Config, params: Any) -> str:
@@ -148,9 +146,3 @@ def model_info(model: T5Config, params: Any) -> str:
 
 def _short(value: Any) -> str:
     return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""One training step and one evaluation step as pure functions."""
+"""One training step as a pure function."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -90,17 +90,6 @@ def make_train_step(
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step
-
-
-def make_eval_step(
-    model: Any, loss: LossConfig, *, num_tasks: int
-) -> Callable[[Any, Batch], Metrics]:
-    """`eval_step(params, batch) -> batch_metrics` of the teacher-forced targets, without dropout."""
-
-    def eval_step(params: Any, batch: Batch) -> Metrics:
-        return batch_metrics(model, params, batch, loss, num_tasks=num_tasks)[1]
-
-    return eval_step
 
 
 def batch_metrics(

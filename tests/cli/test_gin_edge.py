@@ -73,7 +73,7 @@ def test_builds_the_whole_config(run_gin):
         ("niv2.*.zs_opt", "niv2.*.zs_opt"),
         ('"quoted"', "quoted"),
         ("None", None),
-        ("%RANDOM_SEED", 0),
+        ("%MIXTURE_OR_TASK_NAME", "some.mixture"),
     ],
 )
 def test_a_bare_word_or_path_is_a_string(run_gin, value, expected):
@@ -192,3 +192,29 @@ def test_no_file_at_all():
 def test_flag_without_value(run_gin):
     text = message(f"--gin_file={run_gin}", "--gin.RANDOM_SEED")
     assert text == "--gin.RANDOM_SEED: no value; write --gin.RANDOM_SEED=VALUE"
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("BATCH_SIZE=eight", "TrainConfig.batch_size is 'eight': give a whole number"),
+        ("TRAIN_STEPS=1e3", "TrainConfig.train_steps is 1000.0: give a whole number"),
+        ("T5Config.emb_dim=big", "T5Config.emb_dim is 'big': give a whole number"),
+        (
+            "LOSS_NORMALIZING_FACTOR=NUM_REAL_TARGET_TOKENS",
+            "LossConfig.normalizing_factor is 'NUM_REAL_TARGET_TOKENS': give a number or None",
+        ),
+        (
+            'TASK_FEATURE_LENGTHS={"inputs": "long"}',
+            "DataConfig.feature_lengths is {'inputs': 'long'}: give a dict, each value a whole number",
+        ),
+        ("OPTIMIZER=adam", "TrainConfig.optimizer is 'adam': give @Adafactor() or @AdamW()"),
+        (
+            "TEMPLATE_TYPES=zs_opt",
+            "DataConfig.template_types is 'zs_opt': give a dict, each value a number or a tuple, "
+            "each item text or None",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_named(run_gin, flag, says):
+    assert message(f"--gin_file={run_gin}", "--gin.MODEL_DIR=x", f"--gin.{flag}") == says

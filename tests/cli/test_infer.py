@@ -33,6 +33,13 @@ def test_file_answers_are_those_of_each_prompt(trained_run, questions, tmp_path,
         assert capsys.readouterr().out == row["prediction"] + "\n"
 
 
+def test_a_question_that_loses_its_end_is_told(trained_run, capsys):
+    assert main(["infer", str(trained_run), "--prompt", "word " * 40]) == 0
+    assert capsys.readouterr().err == (
+        "flanx infer: 1 question beyond 64 tokens lost the end; --max_input_length=N reads more\n"
+    )
+
+
 def test_a_stopped_file_job_goes_on(trained_run, questions, tmp_path, monkeypatch):
     from flanx.evaluation import trained
 
@@ -51,8 +58,7 @@ def test_a_stopped_file_job_goes_on(trained_run, questions, tmp_path, monkeypatc
         return real(opened, predictor, texts, **lengths)
 
     monkeypatch.setattr(trained, "answer", dying)
-    with pytest.raises(KeyboardInterrupt):
-        main([*command, f"--output={out}"])
+    assert main([*command, f"--output={out}"]) == 1  # Ctrl-C
     partial = tmp_path / "out.jsonl.partial"
     with partial.open("ab") as handle:
         handle.write(b'{"id": 4, "inp')

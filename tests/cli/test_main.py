@@ -1,6 +1,7 @@
 """The command itself: help, unknown commands, exit statuses, and what may not be imported."""
 
 import argparse
+import errno
 import importlib
 import shlex
 import subprocess
@@ -67,6 +68,25 @@ def test_user_errors_exit_with_two_and_one_line(capsys):
     captured = capsys.readouterr()
     assert captured.err.startswith("flanx train: no gin file 'nowhere.gin'")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (KeyboardInterrupt(), "flanx train: interrupted; the same command goes on\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"),
+            "flanx train: the disk is full (runs/x/metrics.jsonl); make room and run the same command again\n",
+        ),
+    ],
+)
+def test_what_is_no_mistake_is_one_line_too(monkeypatch, capsys, error, says):
+    def run(args):
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("flanx.cli.train"), "run", run)
+    assert cli.main(["train"]) == 1
+    assert capsys.readouterr().err == says
 
 
 def test_help_imports_nothing_heavy():

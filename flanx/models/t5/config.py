@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from flanx import field_types
 from flanx.errors import UserError, did_you_mean
 
 ACTIVATIONS = ("gelu", "linear", "relu", "silu")
@@ -48,6 +49,7 @@ class T5Config:
     remat: Literal["none", "minimal", "full"] = "none"
 
     def __post_init__(self) -> None:
+        field_types.check(self)
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         for name in ("emb_dim", "num_heads", "head_dim", "mlp_dim", "vocab_size"):
             if getattr(self, name) < 1:

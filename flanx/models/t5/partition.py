@@ -6,10 +6,8 @@ which mesh axis a name lies. To shard a model differently, change rules; the net
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 # The first pattern that matches a parameter's whole path decides.
 LOGICAL_AXES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -24,9 +22,6 @@ LOGICAL_AXES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 Rules = Mapping[str, str | tuple[str, ...] | None]
-
-# Every device holds all parameters; rows of a batch are divided.
-DATA_PARALLEL: Rules = {"batch": ("replica", "data")}
 
 
 def logical_axes(path: str, ndim: int) -> tuple[str, ...]:
@@ -56,18 +51,3 @@ def partition_spec(axes: tuple[str, ...], rules: Rules, mesh: Mesh) -> Partition
         used.update(chosen)
         spec.append(chosen[0] if len(chosen) == 1 else (chosen or None))
     return PartitionSpec(*spec)
-
-
-def param_shardings(params: Any, mesh: Mesh, rules: Rules = DATA_PARALLEL) -> Any:
-    """A NamedSharding for every leaf of `params` (arrays or jax.ShapeDtypeStruct), in the same tree."""
-
-    def sharding(path: Any, leaf: Any) -> NamedSharding:
-        name = "/".join(str(key.key) for key in path)
-        return NamedSharding(mesh, partition_spec(logical_axes(name, leaf.ndim), rules, mesh))
-
-    return jax.tree_util.tree_map_with_path(sharding, params)
-
-
-def batch_sharding(mesh: Mesh, rules: Rules = DATA_PARALLEL) -> NamedSharding:
-    """Sharding of batch arrays: rows by the rule for "batch", the rest whole."""
-    return NamedSharding(mesh, partition_spec(("batch",), rules, mesh))

@@ -1,0 +1,72 @@
+"""What a run's settings must keep to, told before anything is prepared."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flanx.errors import UserError, did_you_mean
+from flanx.training.config import TrainConfig
+
+GENERATORS = ("threefry2x32", "rbg", "unsafe_rbg")
+LARGEST_COUNT = 2**31 - 1  # metrics count tokens in int32 between log lines
+
+Rule = tuple[Callable[[Any], bool], str]
+_ONE: Rule = (lambda value: value >= 1, "give 1 or more")
+_ZERO: Rule = (lambda value: value >= 0, "give 0 or more")
+_POSITIVE: Rule = (lambda value: value > 0, "give more than 0, or None")
+
+RULES: dict[str, Rule] = {
+    "train_steps": _ONE,
+    "batch_size": _ONE,
+    "microbatches": _ONE,
+    "log_period": _ONE,
+    "eval_period": _ZERO,
+    "eval_steps": _ONE,
+    "gradient_clip": _POSITIVE,
+    "seed": (lambda value: 0 <= value < 2**32, "give 0 to 4294967295"),
+    "prng": (lambda value: value in GENERATORS, f"one of {', '.join(GENERATORS)}"),
+    "loss.z_loss": _ZERO,
+    "loss.label_smoothing": (lambda value: 0 <= value < 1, "give 0 or more, less than 1"),
+    "loss.normalizing_factor": _POSITIVE,
+    "checkpoint.period": _ONE,
+    "checkpoint.keep": _ONE,
+    "checkpoint.keep_best": _ONE,
+    "checkpoint.best_mode": (lambda value: value in ("max", "min"), "max or min"),
+    "mesh.replica": _ONE,
+    "mesh.data": (
+        lambda value: value >= 1 or value == -1,
+        "give 1 or more, or -1 for what is left",
+    ),
+    "mesh.model": _ONE,
+}
+
+
+def check(config: TrainConfig) -> None:
+    """Refuses settings that no run could do with; None, where a setting allows it, is always right.
+
+    Raises:
+      UserError: naming the setting, its value, and what it may be.
+    """
+    for path, (right, mend) in RULES.items():
+        owner, value = config, config
+        for name in path.split("."):
+            owner, value = value, getattr(value, name)
+        if value is not None and not right(value):
+            name = path.rpartition(".")[2]
+            raise UserError(f"{type(owner).__name__}.{name} is {value!r}: {mend}")
+    for feature in ("inputs", "targets"):
+        if feature not in config.data.feature_lengths:
+            raise UserError(
+                f"TASK_FEATURE_LENGTHS has no '{feature}'{did_you_mean(feature, config.data.feature_lengths)}: "
+                'give {"inputs": n, "targets": m}'
+            )
+    if config.checkpoint.best_metric is not None and not config.evals:
+        raise UserError(
+            f"CheckpointConfig.best_metric is '{config.checkpoint.best_metric}', and the run has no evaluation to "
+            "measure it: bind TrainConfig.evals, or leave best_metric out"
+        )
+    cells = config.batch_size * sum(config.data.feature_lengths.values())
+    if cells * config.log_period > LARGEST_COUNT:
+        raise UserError(
+            f"TrainConfig.log_period is {config.log_period}: give {max(LARGEST_COUNT // cells, 1)} or less for "
+            f"batches of {cells:,} tokens"
+        )
