@@ -1,6 +1,8 @@
 """Time of `flanx --help`, as a whole process. Prints one JSON line.
 
     python benchmarks/help_time.py
+
+The goal is 0.5 s.
 """
 
 import json

@@ -4,9 +4,9 @@
     python benchmarks/input_wait.py --loader_only     # the loader by itself, no JAX
 
 A mixture of stores is written to a temporary folder, with lengths spread as those of Natural Instructions are
-(log-normal, 218 inputs and 10 targets in the mean). First the loader runs alone, on one core. Then the real train step (Adafactor,
-dropout, donated state) runs on batches from the real loader, once with `prefetch` and once without: that is the peer.
-What counts as waiting is the time until the next batch is in hand and its transfer has been started.
+(log-normal, 218 inputs and 10 targets in the mean). First the loader runs alone, on one core. Then the real train step
+(Adafactor, dropout, donated state) runs on batches from the real loader, once with `prefetch` and once without: that is
+the peer. What counts as waiting is the time until the next batch is in hand and its transfer has been started.
 """
 
 import argparse

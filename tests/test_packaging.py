@@ -34,7 +34,12 @@ def wheel(tmp_path_factory):
 
 def test_wheel_holds_every_module_and_gin_file(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    moved = {"flanx": "flanx", "tasks": "flanx/tasks", "mixtures": "flanx/mixtures", "gin": "flanx/gin"}
+    moved = {
+        "flanx": "flanx",
+        "tasks": "flanx/tasks",
+        "mixtures": "flanx/mixtures",
+        "gin": "flanx/gin",
+    }
     for top, inside in moved.items():
         for path in (ROOT / top).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:

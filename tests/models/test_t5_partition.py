@@ -7,6 +7,7 @@ from jax.sharding import AxisType, PartitionSpec
 from flanx import models
 from flanx.models.t5 import partition
 from flanx.models.t5.config import T5Config
+from flanx.training.mesh import FULLY_SHARDED, batch_sharding, param_shardings
 
 CONFIG = T5Config(
     emb_dim=32,
@@ -33,11 +34,8 @@ def mesh(data: int, model: int):
 @pytest.mark.parametrize("scan", [False, True])
 def test_every_parameter_has_names(scan):
     config = T5Config(**{**CONFIG.to_dict(), "scan_layers": scan})
-    tree = partition.param_shardings(shapes(config), mesh(2, 1))
-    assert all(
-        sharding.spec == PartitionSpec() or not any(sharding.spec)
-        for sharding in jax.tree.leaves(tree)
-    )
+    tree = param_shardings(shapes(config), mesh(2, 1))
+    assert all(sharding.is_fully_replicated for sharding in jax.tree.leaves(tree))
     name = "encoder/layers/mlp/wo/kernel" if scan else "encoder/layers_1/mlp/wo/kernel"
     want = ("layers", "mlp", "embed") if scan else ("mlp", "embed")
     assert partition.logical_axes(name, len(want)) == want
@@ -50,12 +48,13 @@ def test_rules_place_axes_and_never_use_a_mesh_axis_twice():
         "vocab": ("model", "data"),
         "batch": ("replica", "data"),
     }
-    tree = partition.param_shardings(shapes(CONFIG), mesh(2, 2), rules)
+    tree = param_shardings(shapes(CONFIG), mesh(2, 2), rules)
     assert tree["encoder"]["layers_0"]["mlp"]["wi_0"]["kernel"].spec == PartitionSpec(
         "data", "model"
     )
     assert tree["token_embedder"]["embedding"].spec == PartitionSpec(("model", "data"), None)
-    assert partition.batch_sharding(mesh(2, 2), rules).spec == PartitionSpec(("replica", "data"))
+    axes = partition.partition_spec(("batch",), rules, mesh(2, 2))
+    assert axes == PartitionSpec(("replica", "data"))
 
 
 def test_sharded_network_gives_the_same_numbers():
@@ -68,16 +67,9 @@ def test_sharded_network_gives_the_same_numbers():
         return (model.apply({"params": params}, tokens, tokens, tokens) ** 2).mean()
 
     want, want_grads = jax.jit(jax.value_and_grad(loss))(params, tokens)
-    rules = {
-        "batch": ("replica", "data"),
-        "embed": "data",
-        "mlp": "model",
-        "joined_kv": "model",
-        "vocab": "model",
-    }
     grid = mesh(2, 2)
-    placed = jax.device_put(params, partition.param_shardings(params, grid, rules))
-    rows = jax.device_put(tokens, partition.batch_sharding(grid, rules))
+    placed = jax.device_put(params, param_shardings(params, grid, FULLY_SHARDED))
+    rows = jax.device_put(tokens, batch_sharding(grid))
     got, grads = jax.jit(jax.value_and_grad(loss))(placed, rows)
     assert abs(got - want) < 1e-5 * abs(want)
     for mine, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):

@@ -95,8 +95,25 @@ def test_keeps_the_newest_and_the_best(opened, mode, kept):
     assert sorted(int(p.name) for p in checkpoints.folder.iterdir()) == kept
 
 
+def test_a_checkpoint_saved_before_its_evaluation_can_be_the_best(opened):
+    config = CheckpointConfig(keep=1, best_metric="held_in/score")
+    checkpoints, _ = opened(config)
+    save(checkpoints, make_state(), 1, {"held_in/score": 50.0})
+    save(checkpoints, make_state(), 2)
+    checkpoints.finish(needed=2)
+    again, _ = opened(config)
+    again.add_evaluation(0, {"held_in/score": 99.0})  # never saved
+    again.add_evaluation(2, {"held_in/score": 90.0})
+    again.add_evaluation(2, {"held_in/score": 1.0})  # has one
+    save(again, make_state(), 3, {"held_in/score": 70.0})
+    again.finish(needed=3)
+    assert sorted(int(p.name) for p in again.folder.iterdir()) == [2, 3]
+
+
 def test_an_unknown_best_metric_names_the_nearest(opened):
     checkpoints, _ = opened(CheckpointConfig(best_metric="held_in/scor"))
+    with pytest.raises(UserError, match="did you mean 'held_in/score'"):
+        checkpoints.add_evaluation(0, {"held_in/score": 1.0})
     with pytest.raises(UserError, match="did you mean 'held_in/score'"):
         save(checkpoints, make_state(), 1, {"held_in/score": 1.0})
     checkpoints.finish()

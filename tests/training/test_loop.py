@@ -79,9 +79,13 @@ def test_a_finished_run_has_nothing_to_do(toy_config, capsys):
     assert (Path(config.model_dir) / "metrics.jsonl").read_text() == before
 
 
-def test_eight_devices_are_one_and_checkpoints_move_between_them(toy_config, read_metrics):
+@pytest.mark.parametrize(
+    "layout",
+    [MeshConfig(replica=2, data=2, model=2), MeshConfig(data=4, model=2, fully_sharded=True)],
+)
+def test_eight_devices_are_one_and_checkpoints_move_between_them(toy_config, read_metrics, layout):
     one, eight = toy_config("one", batch_size=16), toy_config("eight", batch_size=16)
-    eight = dataclasses.replace(eight, mesh=MeshConfig(replica=2, data=2, model=2))
+    eight = dataclasses.replace(eight, mesh=layout)
     train(one, devices=ONE)
     train(dataclasses.replace(eight, train_steps=5))
     moved = dataclasses.replace(eight, mesh=MeshConfig())
@@ -186,7 +190,13 @@ def test_another_run_in_model_dir_is_refused(toy_config):
         ({"batch_size": 8, "microbatches": 3}, "24 would"),
         ({"mesh": MeshConfig(model=3)}, "is 6 devices, and there are 8"),
         ({"log_period": 0}, "log_period is 0"),
-        ({"checkpoint": CheckpointConfig(period=0)}, "period is 0"),
+        ({"checkpoint": CheckpointConfig(period=0)}, "CheckpointConfig.period is 0"),
+        ({"checkpoint": CheckpointConfig(best_metric="held_in/loss")}, "no evaluation to measure"),
+        ({"mesh": MeshConfig(replica=0)}, "MeshConfig.replica is 0: give 1 or more"),
+        ({"gradient_clip": 0.0}, "gradient_clip is 0.0: give more than 0, or None"),
+        ({"seed": -1}, "seed is -1: give 0 to"),
+        ({"prng": "threefry"}, "prng is 'threefry': one of threefry2x32, rbg"),
+        ({"log_period": 10**9}, "log_period is 1000000000: give 13421772 or less"),
     ],
 )
 def test_numbers_that_do_not_fit(toy_config, changes, message):
