@@ -15,7 +15,7 @@ was stopped goes on where it was when the same command is run again."""
 
 EXAMPLE = """\
 examples:
-  flanx infer runs/quickstart --prompt "Reverse the list: dog, cat, fox"
+  flanx infer runs/quickstart --prompt "Find the animal that comes last: rabbit zebra shovel white"
   flanx infer runs/quickstart --input questions.jsonl --output answers.jsonl
   flanx infer runs/quickstart --task playground.reverse_words.zs_noopt -n 5
 A line of questions.jsonl is an object such as {"inputs": "Reverse the list: a, b"}; the line of

@@ -26,7 +26,7 @@ EPILOG = """\
 examples:
   flanx train --gin_file=quickstart.gin
   flanx tasks show playground.reverse_words -n 3
-  flanx infer runs/quickstart --prompt "Reverse the list: dog, cat, fox"
+  flanx infer runs/quickstart --prompt "Find the animal that comes last: rabbit zebra shovel white"
 
 `flanx COMMAND --help` shows the options of one command, with an example.
 """
