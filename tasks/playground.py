@@ -11,6 +11,7 @@ fruit and the first animal are taught), and new members of families ("the younge
 
 import flanx
 from flanx.evaluation.postprocess import after_the_answer_is
+from flanx.registry.leaks import names_options
 from flanx.tasks.playground_parts.every import EXERCISES
 from flanx.tasks.playground_parts.exercise import Exercise
 
@@ -31,6 +32,15 @@ def _templates(exercise: Exercise) -> list[flanx.Template]:
     return [flanx.Template(text + place, exercise.target) for text in exercise.prompts]
 
 
+def _types(exercise: Exercise) -> tuple[str, ...] | None:
+    """A question that names its options itself ("is 4 even or odd") has no form without them."""
+    if not _chooses(exercise):
+        return None
+    options = exercise.row("validation", 0)["options"]
+    names_them = any(names_options(text, options) for text in exercise.prompts)
+    return ("zs_opt", "fs_opt") if names_them else None
+
+
 def _register(exercise: Exercise) -> None:
     metric = flanx.metrics.rank_accuracy if _chooses(exercise) else flanx.metrics.accuracy
     explains = exercise.target != "{answer}"
@@ -49,6 +59,7 @@ def _register(exercise: Exercise) -> None:
         category=exercise.category,
         metrics=[metric],
         postprocessor=after_the_answer_is if explains else None,
+        template_types=_types(exercise),
         vocabulary=VOCABULARY,
     )
 
