@@ -1,6 +1,7 @@
 """`flanx eval`: a trained model's scores on its own suites, or on any other tasks."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -61,6 +62,9 @@ def run(args: argparse.Namespace) -> int:
     mesh = make_mesh(config.mesh)
     opened = trained.open_trained(folder, mesh=mesh, rules=rules_of(config.mesh))
     data = trained.usable_data(config.data, opened.vocabulary)
+    if args.tasks and data.vocabulary is None:
+        # Other tasks than the run's may have no vocabulary of their own.
+        data = dataclasses.replace(data, vocabulary=opened.vocabulary.spec)
     requests = [data.eval_request(suite) for suite in suites]
     manifests = manifest.ensure(requests, workers=data.cache_workers)
     output = epath.Path(args.output or epath.Path(args.model_dir) / predictions.FOLDER)
@@ -90,8 +94,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _suites(args: argparse.Namespace, config: Any) -> list[Any]:
-    import dataclasses
-
     from flanx.evaluation.suites import EvalSuite
 
     suites = list(config.evals)

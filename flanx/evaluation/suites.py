@@ -17,7 +17,8 @@ class EvalSuite:
       split: split of those tasks.
       feature_lengths: most tokens of an example, `{"inputs": n, "targets": m}`; None for those
         of training.
-      num_tasks: only this many datasets of the mixture, None for all.
+      num_tasks: only this many datasets of the mixture; None for all, or for as many as are
+        trained on where it is the mixture trained on.
       template_types: template types to ask in, None for all at equal shares.
       max_examples: most examples of each task, None for all.
       generate: also answer and score the answers; False for teacher-forced loss and ranking alone.

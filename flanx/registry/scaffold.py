@@ -51,12 +51,15 @@ flanx.register(
 _TEST = '''\
 """{name} reads as meant, and nothing in it would mislead a model."""
 
+import sys
 from pathlib import Path
 
-import {collection}
 from flanx.registry import check
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import {collection}  # noqa: E402
 
 
 def test_a_row_becomes_these_fields():

@@ -64,15 +64,20 @@ class DataConfig:
         )
 
     def eval_request(self, suite: EvalSuite) -> StoreRequest:
-        """The token store that one evaluation suite reads: this data's lengths, vocabulary and folders."""
+        """The token store that one evaluation suite reads: this data's lengths, vocabulary and folders.
+
+        A suite of the mixture trained on has no more datasets than training has.
+        """
+        mixture = suite.mixture or self.mixture
+        num_tasks = self.num_tasks if mixture == self.mixture else None
         return StoreRequest(
-            mixture=suite.mixture or self.mixture,
+            mixture=mixture,
             split=suite.split,
             feature_lengths=dict(suite.feature_lengths or self.feature_lengths),
             vocabulary=self.vocabulary,
             cache_dir=os.path.expanduser(self.cache_dir),
             data_dir=self.data_dir,
-            num_tasks=suite.num_tasks,
+            num_tasks=suite.num_tasks or num_tasks,
             template_types=suite.template_types,
             seed=self.template_seed,
             imports=tuple(self.imports),

@@ -13,6 +13,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 PLAIN_SECONDS = 10.0
 
@@ -28,14 +29,20 @@ class Display:
         self._bar: Progress | None = None
         self._steps = self._evaluation = TaskID(0)
         if enabled and self.console.is_terminal:
+            whole = Column(no_wrap=True)
             self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", style="dim"),
+                TextColumn("{task.description}", table_column=whole),
+                BarColumn(bar_width=12),
+                MofNCompleteColumn(table_column=whole),
+                TimeRemainingColumn(table_column=whole),
+                # On a narrow terminal it is the note that is cut, from its end.
+                TextColumn(
+                    "{task.fields[note]}",
+                    style="dim",
+                    table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                ),
                 console=self.console,
-                transient=False,
+                expand=True,
             )
             self._steps = self._bar.add_task("train", total=total, completed=step, note="")
             self._evaluation = self._bar.add_task("eval", total=1, visible=False, note="")
@@ -84,8 +91,8 @@ def _note(values: Mapping[str, Any]) -> str:
     parts = [f"loss {values['loss']:.4f}", f"accuracy {100 * values['accuracy']:.1f} %"]
     if "steps_per_s" in values:
         parts += [
-            f"{values['tokens_per_s']:,.0f} tokens/s",
             f"{1000 / values['steps_per_s']:,.0f} ms/step",
+            f"{values['tokens_per_s']:,.0f} tokens/s",
             f"{100 * values['data_wait_share']:.1f} % waiting for data",
         ]
     if "skipped_updates" in values:

@@ -124,6 +124,10 @@ class Run:
 
             self.writers.close()
             summary.report(self.config.model_dir, self.writers.console)
+            folder = self.config.model_dir
+            if self.config.evals:
+                self.writers.say(f"predictions, summary.json and curves.png: {folder}")
+            self.writers.say(f'ask the model: flanx infer {folder} --prompt "..."')
 
 
 def open_run(
