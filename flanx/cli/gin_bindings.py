@@ -1,6 +1,7 @@
 """What gin files and flags bind, as written: names, references and places, with nothing evaluated."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,10 @@ def bindings_of_text(
     try:
         statements = list(config_parser.ConfigParser(text, Inert()))
     except SyntaxError as error:
-        raise UserError(f"{place}:{error.lineno}: not gin: {error.msg.rstrip('.')}") from error
+        where = f"{place}:{error.lineno}"
+        if bare := re.search(r"Failed to parse token '(.+)'", error.msg):
+            raise UserError(f"{where}: text needs quotes: {bare.group(1)} ...") from error
+        raise UserError(f"{where}: not gin: {error.msg.rstrip('.')}") from error
     for statement in statements:
         if isinstance(statement, config_parser.IncludeStatement):
             yield from bindings_of_file(statement.filename, folders, seen)

@@ -181,6 +181,13 @@ def test_mistakes_in_a_file_name_its_line(run_gin, tmp_path, text, line, says):
     assert says in said
 
 
+def test_text_without_quotes_in_a_file(run_gin, tmp_path):
+    bad = tmp_path / "bad.gin"
+    bad.write_text("MODEL_DIR = runs/z\n")
+    said = message(f"--gin_file={run_gin}", f"--gin_file={bad}")
+    assert said == f"{bad}:1: text needs quotes: runs ..."
+
+
 def test_missing_file_names_the_nearest_shipped_one():
     assert message("--gin_file=runs/trian.gin").endswith("did you mean 'runs/train.gin'?")
 
