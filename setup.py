@@ -29,6 +29,9 @@ REQUIRES = [
     # Tokenisation without TensorFlow. From 0.2.3 on its proto wants a newer protobuf than TensorFlow allows.
     "sentencepiece>=0.2,<0.2.3",
     "numpy>=2.0",
+    "tensorstore>=0.1.71",  # arrays of T5X's and orbax's checkpoints, read and written one by one
+    "msgpack>=1.0.8,<2",  # the index file of T5X's checkpoints
+    "ml_dtypes>=0.4,<1",  # bfloat16 in numpy arrays
     "etils>=1.10",  # epath: local and gs:// paths alike
     "wrapt>=1.16",  # hands tasks to SeqIO when somebody imports it, not before
     "rich>=13.7",  # progress display and tables
@@ -36,21 +39,31 @@ REQUIRES = [
     "rouge-score>=0.1.2",  # the ROUGE-L that Natural Instructions scores with
     "sacrebleu>=2.4",  # BLEU
     "matplotlib>=3.8",  # curves and summary plots
+    "jinja2>=3.1,<4",  # the report's page, every text in it escaped
+]
+
+# Filters of near duplicates and of languages (flanx cache --filter).
+FILTERS = [
+    "datasketch>=2.0,<3",  # MinHash signatures
+    "py3langid>=0.4,<0.5",  # languages, without a download
 ]
 
 EXTRAS = {
     "test": [
         "pytest>=8.3",
+        "safetensors>=0.5,<0.9",  # what Hugging Face checkpoints are compared with
         "hypothesis>=6.100",  # property tests of packing, mixing and resume
         "ruff==0.17.5",
         "mypy==2.4.1",
         "build>=1.2",  # the packaging test builds a wheel
         "setuptools>=69",  # ... with what is already installed
         "wheel>=0.43",
+        *FILTERS,
     ],
     "tpu": ["jax[tpu]>=0.10,<0.13"],
     "cuda": ["jax[cuda12]>=0.10,<0.13"],
-    "beam": ["apache-beam>=2.60"],
+    "beam": ["apache-beam>=2.60"],  # flanx cache --runner
+    "filters": FILTERS,
 }
 
 setup(
@@ -70,6 +83,7 @@ setup(
     package_dir={f"flanx.{top}": top for top in MOVED},
     package_data={
         "flanx": ["py.typed"],
+        "flanx.insight.report": ["*.css", "*.html", "*.js"],
         "flanx.tasks": ["*.tsv"],
         "flanx.tasks.playground_parts": ["vocabulary.model", "base/**/*"],
         "flanx.gin": ["**/*.gin"],

@@ -1,0 +1,110 @@
+"""flanx's own checkpoints: a MODEL_DIR, one of its checkpoints/<step>, or an export; layers stacked or not."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flanx.data import vocabulary
+from flanx.errors import UserError
+from flanx.interop import layouts, t5x_form
+from flanx.interop.places import Place
+from flanx.interop.source import StoredArray, View
+from flanx.models.t5.config import T5Config
+
+_SLOT_FOLDERS = "train/opt_state/{slot}/{param}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What lies beside the arrays: as run.json has it, and the vocabulary's own file."""
+
+    folder: Path
+    facts: dict[str, Any]
+    vocabulary_file: Path | None
+
+    @property
+    def config(self) -> T5Config | None:
+        """The network, where it is told."""
+        model = self.facts.get("model")
+        if model is None:
+            return None
+        try:
+            return T5Config.from_dict(model)
+        except TypeError as error:
+            raise UserError(
+                f"{self.folder} names a model that this flanx does not know ({error})"
+            ) from error
+
+
+def looks_like(folder: Path) -> bool:
+    """Whether a folder holds parameters as flanx writes them, or checkpoints that do."""
+    if (folder / "params").is_dir():
+        return True
+    return any(
+        entry.name.isdigit() and (entry / "params").is_dir()
+        for place in (folder / "checkpoints", folder)
+        if place.is_dir()
+        for entry in place.iterdir()
+    )
+
+
+def read(
+    path: str,
+) -> tuple[Path, dict[str, StoredArray], dict[str, View], dict[str, View], int | None]:
+    """The checkpoint's folder (the newest), its arrays, views of parameters and optimizer slots, and its step.
+
+    Raises:
+      UserError: it is not whole.
+    """
+    from flanx.training.params_io import find_params
+
+    folder = find_params(path)
+    stored = {f"params/{n}": a for n, a in _tree(folder / "params").items()}
+    step = None
+    if (folder / "train").is_dir():
+        train = _tree(folder / "train")
+        if "step" in train:
+            step = int(train["step"].read())
+        stored |= {f"train/{n}": a for n, a in train.items() if n.startswith("opt_state/")}
+    params = layouts.param_views(stored, "params/")
+    slots = layouts.slot_views(params, stored, "params/", _SLOT_FOLDERS)
+    return folder, stored, params, slots, step
+
+
+def read_facts(folder: Path) -> Facts:
+    """Facts of the run or export that `folder` belongs to.
+
+    Raises:
+      UserError: a later flanx wrote them, or they are damaged.
+    """
+    from flanx.training.params_io import read_facts as stored_facts
+
+    try:
+        facts = stored_facts(folder)
+    except ValueError as error:
+        raise UserError(
+            f"the JSON beside {folder}/params is damaged ({error}): copy the checkpoint again"
+        ) from error
+    places = (folder, folder.parent.parent)  # an export; MODEL_DIR/checkpoints/<step>
+    files = (place / "vocabulary.model" for place in places)
+    return Facts(
+        folder, facts, next((file for file in files if file.is_file()), None) or _named(facts)
+    )
+
+
+def _named(facts: dict[str, Any]) -> Path | None:
+    """The vocabulary file that the facts name, if it is here and still the same."""
+    told = facts.get("vocabulary")
+    if not told:
+        return None
+    try:
+        found = vocabulary.load(told["spec"])
+    except UserError:
+        return None
+    return Path(found.path) if found.path and found.fingerprint == told["fingerprint"] else None
+
+
+def _tree(folder: Path) -> dict[str, StoredArray]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing: the checkpoint is not whole")
+    return t5x_form.read_tree(Place(str(folder)))

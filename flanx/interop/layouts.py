@@ -1,0 +1,129 @@
+"""Which slice of which stored array each of flanx's parameters and optimizer slots is.
+
+flanx's own names are T5X's unscanned ones. Stacked layers come in two forms: flanx's (encoder/layers/..., layers on
+axis 0) and T5X's (encoder/encoder/..., layers on axis 1, a position bias per layer).
+
+Adafactor's factored slots, of a parameter (A, B): `v_row` lacks the larger axis, as T5X's and optax's rule for plain
+matrices has it. T5X's scanned form follows its logical rules instead, where `v_row` always keeps the axis "embed"; the
+two slots change places where that is another. (Their product does not change: both have the same mean.)
+"""
+
+import itertools
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from flanx.errors import UserError
+from flanx.interop.source import SLOTS, StoredArray, View
+
+_FLANX_STACK = re.compile(r"(encoder|decoder)/layers/(.+)")
+_T5X_STACK = re.compile(r"(encoder|decoder)/\1/(.+)")
+_BIAS = "relpos_bias/rel_embedding"
+
+
+def param_views(stored: Mapping[str, StoredArray], prefix: str = "") -> dict[str, View]:
+    """flanx's name -> view, for arrays named `prefix` + T5X's or flanx's name, stacked or not.
+
+    Raises:
+      UserError: T5X's position biases differ between layers, which flanx's network has no place for.
+    """
+    views: dict[str, View] = {}
+    for full in stored:
+        if full.startswith(prefix):
+            name = full.removeprefix(prefix)
+            for target, axis, index in _layers(name, stored[full]):
+                views[target] = View(full, axis, index)
+            if _T5X_STACK.fullmatch(name) and name.endswith(_BIAS):
+                _check_one_bias(full, stored[full])
+    return views
+
+
+def slot_views(
+    params: Mapping[str, View], stored: Mapping[str, StoredArray], param_prefix: str, slot: str
+) -> dict[str, View]:
+    """ "<param>/<slot>" -> view, of the slots in use.
+
+    Args:
+      params: as `param_views` gave them.
+      stored: arrays by the form's names.
+      param_prefix: what precedes a parameter's own name in `params`' stored names.
+      slot: a slot's stored name, with {param} and {slot} for parameter and slot.
+    """
+    views: dict[str, View] = {}
+    for kind, (name, view) in itertools.product(SLOTS, params.items()):
+        own = view.stored.removeprefix(param_prefix)
+        whole = stored[view.stored].info.shape
+        shape = view.shape(whole)
+        full = slot.format(param=own, slot=_stored_slot(kind, name, shape, view.axis))
+        if full in stored:
+            found = _slot_view(full, stored[full].info.shape, kind, whole, shape, view)
+            if found is not None:
+                views[f"{name}/{kind}"] = found
+    return views
+
+
+def kept_axis(shape: tuple[int, ...], kind: str) -> int:
+    """The axis of a matrix that `v_row` or `v_col` is a vector over (T5X `_factored_dims`, optax the same)."""
+    small, large = (int(i) for i in np.argsort(shape)[-2:])
+    return small if kind == "v_row" else large
+
+
+def embed_axis(name: str) -> int:
+    """The axis of a matrix that T5X calls "embed"."""
+    return 1 if re.search(r"(/out/kernel|/wo/kernel|/embedding)$", name) else 0
+
+
+def stacked_slot(kind: str, name: str, shape: tuple[int, ...]) -> str:
+    """The slot of T5X's scanned form that holds what `kind` holds for one layer of `shape`."""
+    if kind not in ("v_row", "v_col"):
+        return kind
+    return "v_row" if kept_axis(shape, kind) == embed_axis(name) else "v_col"
+
+
+def _stored_slot(kind: str, name: str, shape: tuple[int, ...], axis: int | None) -> str:
+    return stacked_slot(kind, name, shape) if axis == 1 and len(shape) == 2 else kind
+
+
+def _slot_view(
+    full: str,
+    there: tuple[int, ...],
+    kind: str,
+    whole: tuple[int, ...],
+    shape: tuple[int, ...],
+    view: View,
+) -> View | None:
+    """The layer's part of a slot; None where the slot is a placeholder."""
+    if kind in ("m", "v"):
+        return View(full, view.axis, view.index) if there == whole else None
+    if len(shape) != 2:
+        return None
+    kept = kept_axis(shape, kind)
+    if view.axis is None:
+        return View(full) if there == (shape[kept],) else None
+    layers = whole[view.axis]
+    # Stacked on axis 0 the vectors are rows; on axis 1 T5X leaves out one axis of (A, layers, B).
+    axis = 0 if view.axis == 0 else 1 - kept
+    wanted = (layers, shape[kept]) if axis == 0 else (shape[kept], layers)
+    return View(full, axis, view.index) if there == wanted else None
+
+
+def _layers(name: str, array: StoredArray) -> list[tuple[str, int | None, int]]:
+    """(flanx's name, axis, index) of each parameter in an array."""
+    for pattern, axis in ((_FLANX_STACK, 0), (_T5X_STACK, 1)):
+        found = pattern.fullmatch(name)
+        if found and len(array.info.shape) > axis:
+            stack, rest = found.groups()
+            if rest == _BIAS:
+                return [(f"{stack}/{_BIAS}", axis, 0)]
+            return [(f"{stack}/layers_{i}/{rest}", axis, i) for i in range(array.info.shape[axis])]
+    return [(name, None, 0)]
+
+
+def _check_one_bias(name: str, array: StoredArray) -> None:
+    values = array.read()
+    if (values != values[:, :1]).any():
+        raise UserError(
+            f"array '{name}' in {array.where} holds another position bias for each layer; flanx's T5, like the "
+            "released ones, shares one over a stack: such a checkpoint cannot be converted"
+        )

@@ -1,0 +1,179 @@
+"""Writes a Hugging Face folder: safetensors in shards, config.json, generation settings and the tokenizer's files."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flanx.errors import UserError
+from flanx.interop import hf_form, hf_names, safetensors_file
+from flanx.interop.planned import Planned, dtype_of
+from flanx.interop.source import ArrayInfo, PlainBytes, Source
+from flanx.interop.strips import copy_bytes, write_values
+from flanx.models.t5.config import T5Config
+
+SHARD_BYTES = 5 * 10**9
+_TOKENIZER = "tokenizer_config.json"
+
+
+@dataclass(frozen=True)
+class _Place:
+    file: str
+    offset: int
+
+
+class HfTarget:
+    """A folder that transformers' `T5ForConditionalGeneration.from_pretrained` and `AutoTokenizer` open."""
+
+    def __init__(
+        self,
+        source: Source,
+        config: T5Config,
+        folder: Path,
+        *,
+        dtype: str = "keep",
+        vocabulary: Mapping[str, Any] | None = None,
+        vocabulary_file: Path | None = None,
+        shard_bytes: int = SHARD_BYTES,
+    ):
+        """Plans the files; nothing is written before the first array.
+
+        Raises:
+          UserError: activations that transformers' T5 does not have.
+        """
+        if config.mlp_activations not in hf_form.PROJECTIONS:
+            raise UserError(
+                f"mlp_activations {config.mlp_activations} have no name in Hugging Face's T5: it has "
+                f"{', '.join(map(str, hf_form.PROJECTIONS))}"
+            )
+        self.arrays = plan(source, dtype)
+        self._config, self._folder = config, folder
+        self._vocabulary, self._vocabulary_file = dict(vocabulary or {}), vocabulary_file
+        self._files = _shards(self.arrays, shard_bytes)
+        self._places: dict[str, _Place] = {}
+        self._descriptors: dict[str, int] = {}
+
+    def write(self, planned: Planned, array: np.ndarray) -> None:
+        place = self._places[planned.name]
+        write_values(self._descriptors[place.file], place.offset, array, place.file)
+
+    def copy(self, planned: Planned, plain: PlainBytes) -> bool:
+        place = self._places[planned.name]
+        to = self._descriptors[place.file]
+        size = planned.info.nbytes
+        return not plain.columns and copy_bytes(
+            plain.file, plain.offset, to, place.offset, size, place.file
+        )
+
+    def start(self) -> None:
+        """Makes the files, with their headers."""
+        for file, members in self._files.items():
+            path = self._folder / file
+            header = safetensors_file.header_bytes({p.name: p.info for p in members})
+            path.write_bytes(header)
+            offset = len(header)
+            for planned in members:
+                self._places[planned.name] = _Place(file, offset)
+                offset += planned.info.nbytes
+            self._descriptors[file] = os.open(path, os.O_WRONLY)
+
+    def close(self) -> None:
+        """Closes the files."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors = {}
+
+    def finish(self) -> None:
+        self.close()
+        if len(self._files) > 1:
+            where = {p.name: file for file, members in self._files.items() for p in members}
+            total = sum(p.info.nbytes for p in self.arrays)
+            index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+            self._json(hf_form.INDEX, index)
+        dtypes = {p.info.dtype.name for p in self.arrays}
+        self._json(hf_form.CONFIG, settings(self._config, max(dtypes)))
+        ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+        self._json("generation_config.json", ids)
+        if self._vocabulary_file is not None:
+            shutil.copyfile(self._vocabulary_file, self._folder / hf_form.VOCABULARY)
+            self._json(_TOKENIZER, _tokenizer(extra_ids_of(self._vocabulary)))
+
+    def _json(self, name: str, content: Mapping[str, Any]) -> None:
+        (self._folder / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def plan(source: Source, dtype: str) -> list[Planned]:
+    """Every parameter under transformers' name, in the order of those names: equal models make equal files."""
+    arrays = []
+    for name, info in source.params.items():
+        theirs, transposed = hf_names.from_flanx(name)
+        shape = info.shape[::-1] if transposed else info.shape
+        written = ArrayInfo(shape, dtype_of(info, dtype))
+        arrays.append(Planned(theirs, written, (name,), transposed=transposed))
+    return sorted(arrays, key=lambda planned: planned.name)
+
+
+def settings(config: T5Config, dtype: str) -> dict[str, Any]:
+    """config.json. Whether logits are scaled is said twice: transformers 4 reads `tie_word_embeddings` for it."""
+    tied = config.logits_via_embedding
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "vocab_size": config.vocab_size,
+        "d_model": config.emb_dim,
+        "d_kv": config.head_dim,
+        "d_ff": config.mlp_dim,
+        "num_layers": config.num_encoder_layers,
+        "num_decoder_layers": config.num_decoder_layers,
+        "num_heads": config.num_heads,
+        "relative_attention_num_buckets": config.relpos_buckets,
+        "relative_attention_max_distance": config.relpos_max_distance,
+        "feed_forward_proj": hf_form.PROJECTIONS[config.mlp_activations],
+        "dropout_rate": config.dropout_rate,
+        "layer_norm_epsilon": 1e-6,
+        "initializer_factor": 1.0,
+        "is_encoder_decoder": True,
+        "use_cache": True,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+        "tie_word_embeddings": tied,
+        "scale_decoder_outputs": tied,
+        "torch_dtype": dtype,
+    }
+
+
+def extra_ids_of(vocabulary: Mapping[str, Any]) -> int:
+    """Number of sentinels, which a vocabulary's fingerprint ends with."""
+    return int(str(vocabulary["fingerprint"]).rpartition("+")[2])
+
+
+def _tokenizer(extra_ids: int) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "T5Tokenizer",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "extra_ids": extra_ids,
+        "additional_special_tokens": [f"<extra_id_{i}>" for i in range(extra_ids)],
+    }
+
+
+def _shards(arrays: Sequence[Planned], most: int) -> dict[str, list[Planned]]:
+    groups: list[list[Planned]] = [[]]
+    size = 0
+    for planned in arrays:
+        if groups[-1] and size + planned.info.nbytes > most:
+            groups.append([])
+            size = 0
+        groups[-1].append(planned)
+        size += planned.info.nbytes
+    if len(groups) == 1:
+        return {hf_form.WEIGHTS: groups[0]}
+    count = len(groups)
+    return {f"model-{i + 1:05}-of-{count:05}.safetensors": group for i, group in enumerate(groups)}
