@@ -6,23 +6,25 @@ import json
 import sys
 from typing import Any
 
-from flanx.cli import gin_edge
+from flanx.cli import gin_edge, opening
 from flanx.errors import UserError
 
 HELP = """\
-Evaluate a trained model: on the suites of its own run (the same figures as the run gave), or on
-any registered tasks with --tasks. Answers go to MODEL_DIR/eval, one JSON line an example."""
+Evaluate a trained model: on the suites of its own run (the same figures as the run gave), on those
+of a gin file, or on any registered tasks with --tasks. MODEL_DIR may also be exported parameters, a
+T5X checkpoint or a Hugging Face folder. Answers go to MODEL_DIR/eval, one JSON line an example."""
 
 EXAMPLE = """\
 examples:
   flanx eval runs/quickstart
   flanx eval runs/quickstart --step 300
   flanx eval runs/quickstart --tasks 'playground.*.zs_opt' --max_examples 50
+  flanx eval flan-t5-small --gin_file=recipes/flan_t5_eval.gin --gin.DATA_DIR=data
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder that flanx train wrote")
+    parser.add_argument("model_dir", metavar="MODEL_DIR", help="folder of a run or of a checkpoint")
     parser.add_argument("--step", type=int, help="checkpoint to evaluate; default: the newest")
     parser.add_argument(
         "--tasks", metavar="GLOB", help="tasks, datasets or a mixture, in place of the run's suites"
@@ -50,17 +52,24 @@ def run(args: argparse.Namespace) -> int:
     from flanx.evaluation.evaluator import Evaluator
     from flanx.evaluation.progress import shown
     from flanx.training import startup
-    from flanx.training.config import TrainConfig
     from flanx.training.mesh import make_mesh, rules_of
+    from flanx.training.params_io import find_params
 
-    folder = trained.find_checkpoint(args.model_dir, args.step)
-    config = gin_edge.build(
-        TrainConfig, args, extra_files=[trained.config_file(folder, args.model_dir)]
-    )
+    folder = find_params(args.model_dir, args.step)
+    config = opening.configuration(args, folder, args.tasks or "")
     startup.prepare(startup.compile_cache(config))
-    suites = _suites(args, config)
+    suites = _suites(args, config, own=trained.has_config(folder))
     mesh = make_mesh(config.mesh)
-    opened = trained.open_trained(folder, mesh=mesh, rules=rules_of(config.mesh))
+    opened = trained.open_trained(
+        folder,
+        mesh=mesh,
+        rules=rules_of(config.mesh),
+        config=config.model,
+        vocabulary=config.data.vocabulary,
+        feature_lengths=config.data.feature_lengths,
+    )
+    for note in opened.notes:
+        print(f"flanx eval: {note}", file=sys.stderr)
     data = trained.usable_data(config.data, opened.vocabulary)
     if args.tasks and data.vocabulary is None:
         # Other tasks than the run's may have no vocabulary of their own.
@@ -93,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _suites(args: argparse.Namespace, config: Any) -> list[Any]:
+def _suites(args: argparse.Namespace, config: Any, *, own: bool) -> list[Any]:
+    """What to evaluate; `own` says whether the configuration is that of the checkpoint's run."""
     from flanx.evaluation.suites import EvalSuite
 
     suites = list(config.evals)
@@ -107,8 +117,13 @@ def _suites(args: argparse.Namespace, config: Any) -> list[Any]:
             )
         ]
     if not suites:
+        lacks = (
+            f"the run in '{args.model_dir}' has no evaluation suites"
+            if own
+            else f"'{args.model_dir}' has no config.gin, so its run's suites and data are unknown"
+        )
         raise UserError(
-            f"the run in '{args.model_dir}' has no evaluation suites; say what to evaluate with --tasks"
+            f"{lacks}; say what to evaluate with --tasks, or with a gin file (recipes/flan_t5_eval.gin, say)"
         )
     if args.batch_size is not None:
         suites = [dataclasses.replace(suite, batch_size=args.batch_size) for suite in suites]

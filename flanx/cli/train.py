@@ -14,6 +14,7 @@ examples:
   flanx train --gin_file=quickstart.gin
   flanx train --gin_file=recipes/natural_instructions.gin --gin.MODEL_DIR=runs/ni \\
       --gin.DATA_DIR=natural-instructions --gin.VOCABULARY=spiece.model --gin.TRAIN_STEPS=200
+  flanx train --gin_file=quickstart.gin --coordinator_address=10.0.0.2:8476 --process_count=2 --process_index=0
 """
 
 PREEMPTED = 75
@@ -26,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the configuration and the model's size, and stop",
     )
+    group = parser.add_argument_group(
+        "several hosts",
+        "one process a host, each with the same command; on a TPU slice, under SLURM and Open MPI nothing need be said",
+    )
+    group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 runs")
+    group.add_argument("--process_count", type=int, metavar="N", help="number of processes")
+    group.add_argument("--process_index", type=int, metavar="I", help="this one's, from 0")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,9 +43,11 @@ def run(args: argparse.Namespace) -> int:
     text = gin_edge.operative_config()
     if args.dry_run:
         return _describe(config, text)
+    from flanx.training.hosts import Hosts
     from flanx.training.loop import train
 
-    result = train(config, config_text=text)
+    hosts = Hosts(args.coordinator_address, args.process_count, args.process_index)
+    result = train(config, config_text=text, hosts=hosts)
     if result.preempted:
         print(
             f"flanx train: stopped at step {result.step}, checkpoint saved; run the same command to go on",

@@ -1,8 +1,8 @@
-"""A trained model opened for use: network, parameters and vocabulary from a MODEL_DIR or an export."""
+"""A trained model opened for use: network, parameters and vocabulary, from a checkpoint of any form."""
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,20 +11,22 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from flanx import models, resources
+from flanx import models
 from flanx.data import vocabulary as vocabularies
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
-from flanx.evaluation.predictor import Predictor
+from flanx.interop.source import Source
 from flanx.models.t5 import partition
 from flanx.models.t5.config import T5Config
-from flanx.training import params_io
+from flanx.training import initial, params_io
 from flanx.training.config import DataConfig
 from flanx.training.mesh import RULES, param_shardings
-from flanx.training.run_info import RUN_FILE, VOCABULARY_FILE
+from flanx.training.run_info import VOCABULARY_FILE
 from flanx.training.state import with_shardings
 
 CONFIG_FILE = "config.gin"
+# Most tokens of questions and answers where a checkpoint does not say what it was trained on.
+LENGTHS: Mapping[str, int] = {"inputs": 512, "targets": 512}
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ class Trained:
       model: the network.
       params: its parameters, float32.
       vocabulary: its vocabulary.
-      step: training steps it took; None for exported parameters.
+      step: training steps it took; None where the form does not say (exports, Hugging Face).
       folder: where its parameters lie.
       feature_lengths: most tokens it was trained on, `{"inputs": n, "targets": m}`.
+      notes: lines for the user on what of it had to be assumed.
     """
 
     model: Any
@@ -46,37 +49,7 @@ class Trained:
     step: int | None
     folder: Path
     feature_lengths: Mapping[str, int]
-
-
-def find_checkpoint(model_dir: str | os.PathLike[str], step: int | None = None) -> Path:
-    """The folder of a run's checkpoint, the newest unless `step` says; or of exported parameters.
-
-    Raises:
-      UserError: no such folder, not a MODEL_DIR, no checkpoint yet, or none of that step.
-    """
-    folder = Path(resources.resolve(str(model_dir)))
-    checkpoints = folder / "checkpoints"
-    if (folder / "params").is_dir():
-        if step is not None and folder.name != str(step):
-            raise UserError(f"--step={step}: '{model_dir}' holds one set of parameters, no steps")
-        return folder
-    if not checkpoints.is_dir():
-        if (folder / CONFIG_FILE).exists() or (folder / RUN_FILE).exists():
-            raise UserError(f"'{model_dir}' has no checkpoint yet; train it first")
-        raise UserError(
-            f"'{model_dir}' is no MODEL_DIR: it holds neither checkpoints/ nor exported params/"
-        )
-    steps = sorted(
-        int(entry.name)
-        for entry in checkpoints.iterdir()
-        if entry.name.isdigit() and (entry / "params").is_dir()
-    )
-    if not steps:
-        raise UserError(f"'{model_dir}' has no checkpoint yet; train it first")
-    if step is not None and step not in steps:
-        known = ", ".join(map(str, steps))
-        raise UserError(f"--step={step}: '{model_dir}' has no such checkpoint (it has {known})")
-    return checkpoints / str(steps[-1] if step is None else step)
+    notes: tuple[str, ...] = ()
 
 
 def has_config(checkpoint: Path) -> bool:
@@ -84,16 +57,8 @@ def has_config(checkpoint: Path) -> bool:
     return (checkpoint.parent.parent / CONFIG_FILE).is_file()
 
 
-def config_file(checkpoint: Path, model_dir: str | os.PathLike[str]) -> str:
-    """The gin file of the run that a checkpoint belongs to.
-
-    Raises:
-      UserError: it has none.
-    """
-    if not has_config(checkpoint):
-        raise UserError(
-            f"'{model_dir}' has no {CONFIG_FILE}, so its run's suites and data are unknown"
-        )
+def config_file(checkpoint: Path) -> str:
+    """The gin file of the run that a checkpoint belongs to, where `has_config`."""
     return str(checkpoint.parent.parent / CONFIG_FILE)
 
 
@@ -119,97 +84,79 @@ def open_trained(
     *,
     mesh: Mesh | None = None,
     rules: partition.Rules = RULES,
+    config: T5Config | None = None,
+    vocabulary: str | None = None,
+    feature_lengths: Mapping[str, int] | None = None,
 ) -> Trained:
-    """Opens a run's checkpoint or exported parameters.
+    """Opens a checkpoint of any form.
 
     Args:
-      model_dir: a MODEL_DIR, one of its checkpoints, or an export.
+      model_dir: what `params_io.find_params` takes: a MODEL_DIR, one of its checkpoints, an export, a T5X checkpoint,
+        a Hugging Face folder.
       step: which checkpoint; None for the newest.
       mesh: devices to spread the parameters over, as training does; None for the default device.
       rules: how (`flanx.training.mesh.rules_of`).
+      config: the network; None for what the checkpoint says.
+      vocabulary: spec of the vocabulary where the checkpoint has none beside it.
+      feature_lengths: most tokens, where the checkpoint does not say; None for `LENGTHS`.
 
     Raises:
-      UserError: nothing to open, or the vocabulary is not the one the model was trained with.
+      UserError: nothing to open, arrays that do not fit `config`, no vocabulary, or not the one it was trained with.
     """
-    folder = find_checkpoint(model_dir, step)
-    facts = params_io.read_facts(folder)
-    for needed in ("model", "vocabulary", "feature_lengths"):
-        if needed not in facts:
-            raise UserError(
-                f"{folder} does not say its {needed}: it was not written by flanx train"
-            )
-    model = models.build(T5Config.from_dict(facts["model"]))
-    vocabulary = _vocabulary(folder, facts["vocabulary"])
-    if vocabulary.size > model.config.vocab_size:
+    from flanx.interop import open_checkpoint
+
+    folder = params_io.find_params(model_dir, step)
+    source = open_checkpoint(str(folder))
+    config = config or source.config
+    if config is None:
         raise UserError(
-            f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, the model in {folder} "
-            f"{model.config.vocab_size}"
+            f"{folder} does not say its model: name it with --gin_file=models/t5_1_1/small.gin, say"
+        )
+    initial.check_model(source, config, mend="Give the checkpoint's own model, or no file for it")
+    model = models.build(config)
+    loaded = _vocabulary(folder, source, vocabulary)
+    if loaded.size > config.vocab_size:
+        raise UserError(
+            f"vocabulary '{loaded.spec}' has {loaded.size} ids, the model in {folder} {config.vocab_size}"
         )
     abstract = jax.eval_shape(partial(models.init_params, model), jax.random.key(0))
     if mesh is not None:
         abstract = with_shardings(abstract, param_shardings(abstract, mesh, rules))
-    params = params_io.restore_params(str(folder), abstract)
-    at_step = facts.get("step")
     return Trained(
         model=model,
-        params=params,
-        vocabulary=vocabulary,
-        step=None if at_step is None else int(at_step),
+        params=initial.restore_params(source, abstract),
+        vocabulary=loaded,
+        step=source.step,
         folder=folder,
-        feature_lengths=facts["feature_lengths"],
+        feature_lengths=lengths_of(folder) or feature_lengths or LENGTHS,
+        # What arrays leave open is told unless the user has said it.
+        notes=source.notes if config == source.config or not source.assumed else (),
     )
 
 
-def answer(
-    trained: Trained,
-    predictor: Predictor,
-    texts: Sequence[str],
-    *,
-    inputs_length: int,
-    max_decode_length: int,
-    batch_size: int,
-    advance: Callable[[int], None] | None = None,
-    clipped: Callable[[int], None] | None = None,
-) -> list[str]:
-    """Greedy answers to texts; a text beyond `inputs_length` tokens loses its end.
-
-    Args:
-      trained: the model.
-      predictor: made for its network and `inputs_length`.
-      texts: questions.
-      inputs_length: most tokens of a question, end-of-sequence included.
-      max_decode_length: most tokens of an answer.
-      batch_size: rows of a batch.
-      advance: told how many were answered.
-      clipped: told how many texts lost their end.
-    """
-    vocabulary = trained.vocabulary
-    encoded = vocabulary.encode_batch(list(texts))
-    if clipped:
-        clipped(sum(len(ids) >= inputs_length for ids in encoded))
-    rows = [[*ids[: inputs_length - 1], vocabulary.eos_id] for ids in encoded]
-    ids = predictor.generate(
-        trained.params,
-        rows,
-        max_decode_length,
-        batch_size=batch_size,
-        advance=advance or (lambda count: None),
-    )
-    return [vocabulary.decode(row) for row in ids]
+def lengths_of(folder: Path) -> Mapping[str, int] | None:
+    """Feature lengths that a checkpoint's run was trained on; None where it does not say."""
+    return params_io.read_facts(folder).get("feature_lengths")
 
 
-def _vocabulary(folder: Path, facts: dict[str, Any]) -> Vocabulary:
-    """The copy beside the checkpoint if there is one, else what the facts name; it must be the same."""
-    spec = facts["spec"]
+def _vocabulary(folder: Path, source: Source, given: str | None) -> Vocabulary:
+    """The copy beside the checkpoint if there is one, else what its facts name, else the one given."""
+    facts = source.vocabulary
+    if not facts:
+        if given is None:
+            raise UserError(
+                f"no vocabulary is known for {folder}: add --gin.VOCABULARY=FILE, the SentencePiece model it was "
+                "trained with (T5's is gs://t5-data/vocabs/cc_all.32000/sentencepiece.model)"
+            )
+        return vocabularies.load(given)
+    spec = str(facts["spec"])
     name, extra_ids = vocabularies.parse_spec(spec)
-    copies = [place / VOCABULARY_FILE for place in (folder, folder.parent.parent)]
-    copy = next((path for path in copies if path.is_file()), None)
-    if copy is not None and name != "bytes":
-        spec = f"{copy}?extra_ids={extra_ids}"
+    if source.vocabulary_file is not None and name != "bytes":
+        spec = f"{source.vocabulary_file}?extra_ids={extra_ids}"
     vocabulary = vocabularies.load(spec)
     if vocabulary.fingerprint != facts["fingerprint"]:
         raise UserError(
             f"vocabulary '{spec}' is not the one that {folder} was trained with "
-            f"('{facts['spec']}', {facts['size']} ids); put that model at {copies[-1]}"
+            f"('{facts['spec']}', {facts['size']} ids); put that model at {folder.parent.parent / VOCABULARY_FILE}"
         )
     return vocabulary

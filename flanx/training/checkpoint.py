@@ -26,11 +26,11 @@ from orbax.checkpoint import checkpoint_managers
 
 from flanx import whole_files
 from flanx.errors import UserError, did_you_mean
+from flanx.training.assignment import assign
 from flanx.training.config import CheckpointConfig
 from flanx.training.params_io import (
     FORMAT_VERSION,
-    check_facts,
-    check_shapes,
+    check_vocabulary,
     read_facts,
     read_tree,
     stored_shapes,
@@ -220,9 +220,14 @@ class Checkpoints:
     def _restore(self, step: int, state: TrainState, sums: Mapping[str, Any]) -> Restored:
         folder = self.folder / str(step)
         facts = read_facts(folder)
-        check_facts(facts, self._facts, str(folder))
+        check_vocabulary(facts.get("vocabulary"), self._facts.get("vocabulary"), str(folder))
         train = {"step": state.step, "opt_state": _nested(state.opt_state), "sums": dict(sums)}
-        check_shapes(stored_shapes(folder / "params"), state.params, str(folder))
+        there = {"/".join(path): shape for path, shape in stored_shapes(folder / "params").items()}
+        here = {
+            "/".join(path_names(p)): tuple(x.shape)
+            for p, x in jax.tree.leaves_with_path(state.params)
+        }
+        assign(here, there, (), str(folder), "MODEL is not the checkpoint's")
         stored = stored_shapes(folder / "train")
         wanted = {path_names(p): tuple(x.shape) for p, x in jax.tree.leaves_with_path(train)}
         if stored != wanted:

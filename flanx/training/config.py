@@ -3,7 +3,10 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
+from flanx.data import filters
+from flanx.data.filters import Filter
 from flanx.data.request import StoreRequest
 from flanx.evaluation.suites import EvalSuite
 from flanx.models.t5.config import T5Config
@@ -27,6 +30,8 @@ class DataConfig:
       template_seed: seed of templates, option styles and exemplars.
       imports: modules of the user's that register tasks.
       max_examples: most examples taken of each task, None for all.
+      filters: what leaves out training rows, `("ExactDuplicates()", ...)` or the filters themselves; evaluation never
+        has any.
       packing: several examples a row, attention kept apart; False for one example a row.
       block_size: examples that are mixed, shuffled and packed together.
       cache_workers: processes that fill the store; None for one a core.
@@ -43,6 +48,7 @@ class DataConfig:
     template_seed: int = 0
     imports: tuple[str, ...] = ()
     max_examples: int | None = None
+    filters: tuple[Filter | str, ...] = ()
     packing: bool = True
     block_size: int = 2048
     cache_workers: int | None = None
@@ -61,6 +67,7 @@ class DataConfig:
             seed=self.template_seed,
             imports=tuple(self.imports),
             max_examples=self.max_examples,
+            filters=filters.read(self.filters),
         )
 
     def eval_request(self, suite: EvalSuite) -> StoreRequest:
@@ -155,7 +162,12 @@ class TrainConfig:
       gradient_clip: largest global norm of the gradient, None for no clipping.
       seed: seed of parameters, dropout and the order of examples (T5X: RANDOM_SEED).
       initial_checkpoint_path: parameters to start from (T5X: INITIAL_CHECKPOINT_PATH): a MODEL_DIR, one of its
-        checkpoints, or exported parameters.
+        checkpoints, exported parameters, a T5X checkpoint or a Hugging Face folder.
+      restore_optimizer: what of that checkpoint's optimizer is taken over: "none"; "state", which goes on from the
+        checkpoint's step too, as T5X does; or "state_with_step_reset", which counts from 0. On the step depend
+        Adafactor's decay and the learning rate's schedule (docs/checkpoints.md says which to choose).
+      assignment: pairs (pattern, source) for a restore of parts: which array of the checkpoint an array of the model
+        comes from, None for none (`flanx.training.assignment`; T5X: assignment_map).
       evals: evaluation suites.
       eval_period: steps between evaluations; 0 to evaluate only at the ends.
       eval_steps: most batches of each task in teacher-forced evaluation, None for all (T5X: EVAL_STEPS).
@@ -179,6 +191,8 @@ class TrainConfig:
     gradient_clip: float | None = None
     seed: int = 0
     initial_checkpoint_path: str | None = None
+    restore_optimizer: Literal["none", "state", "state_with_step_reset"] = "none"
+    assignment: tuple[tuple[str | None, ...], ...] = ()
     evals: tuple[EvalSuite, ...] = ()
     eval_period: int = 1000
     eval_steps: int | None = None

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flanx.errors import UserError, did_you_mean
+from flanx.training.assignment import check_rules
 from flanx.training.config import TrainConfig
 
+RESTORES = ("none", "state", "state_with_step_reset")
 GENERATORS = ("threefry2x32", "rbg", "unsafe_rbg")
 LARGEST_COUNT = 2**31 - 1  # metrics count tokens in int32 between log lines
 
@@ -24,6 +26,7 @@ RULES: dict[str, Rule] = {
     "gradient_clip": _POSITIVE,
     "seed": (lambda value: 0 <= value < 2**32, "give 0 to 4294967295"),
     "prng": (lambda value: value in GENERATORS, f"one of {', '.join(GENERATORS)}"),
+    "restore_optimizer": (lambda value: value in RESTORES, f"one of {', '.join(RESTORES)}"),
     "loss.z_loss": _ZERO,
     "loss.label_smoothing": (lambda value: 0 <= value < 1, "give 0 or more, less than 1"),
     "loss.normalizing_factor": _POSITIVE,
@@ -53,6 +56,13 @@ def check(config: TrainConfig) -> None:
         if value is not None and not right(value):
             name = path.rpartition(".")[2]
             raise UserError(f"{type(owner).__name__}.{name} is {value!r}: {mend}")
+    check_rules(config.assignment)
+    if config.initial_checkpoint_path is None and (
+        config.restore_optimizer != "none" or config.assignment
+    ):
+        raise UserError(
+            "RESTORE_OPTIMIZER and ASSIGNMENT say what to take of INITIAL_CHECKPOINT_PATH, which is not set"
+        )
     for feature in ("inputs", "targets"):
         if feature not in config.data.feature_lengths:
             raise UserError(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flanx.training import hosts as processes
 from flanx.training import startup
 from flanx.training.config import TrainConfig
 
@@ -27,7 +28,11 @@ class _Stopped(Exception):
 
 
 def train(
-    config: TrainConfig, *, config_text: str | None = None, devices: Sequence[Any] | None = None
+    config: TrainConfig,
+    *,
+    config_text: str | None = None,
+    devices: Sequence[Any] | None = None,
+    hosts: processes.Hosts | None = None,
 ) -> Result:
     """Trains until `config.train_steps` steps are done, or a SIGTERM or SIGINT asks for an end.
 
@@ -38,12 +43,14 @@ def train(
       config: the run.
       config_text: kept as MODEL_DIR/config.gin.
       devices: to train on; all of them unless given.
+      hosts: the run's other processes, where no launcher tells of them.
 
     Raises:
       UserError: the configuration does not fit the data, the devices, or what MODEL_DIR holds.
     """
     began = time.perf_counter()
     startup.prepare(startup.compile_cache(config))
+    processes.join(hosts or processes.Hosts())
     # Imported here, so that the libraries find the environment prepared.
     from flanx.training.preemption import Preemption
     from flanx.training.run import open_run

@@ -1,4 +1,4 @@
-"""Parameters from wherever they lie: a run's MODEL_DIR, one of its checkpoints, or an export without optimizer state.
+"""Where parameters lie, and flanx's own way to write and read them; `flanx.interop` reads the other forms.
 
 An export is a folder `params/` as orbax writes it (compressed), beside `flanx.json`: model configuration, vocabulary,
 format version.
@@ -6,6 +6,7 @@ format version.
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from flanx.training.state import path_names
 
 FORMAT_VERSION = 1
 EXPORT_FACTS = "flanx.json"
+RUN_FILES = ("config.gin", "run.json")  # what a MODEL_DIR has before its first checkpoint
+T5X_FOLDER = "checkpoint_"
+HF_CONFIG = "config.json"
 
 
 def export_params(
@@ -58,38 +62,38 @@ def export_params(
             shutil.copyfile(vocabulary_file, folder / "vocabulary.model")
 
 
-def restore_params(path: str, abstract: Any, facts: Mapping[str, Any] | None = None) -> Any:
-    """Parameters to start from, cast to float32 and laid out as `abstract` says.
+def find_params(path: str | os.PathLike[str], step: int | None = None) -> Path:
+    """The folder of one checkpoint, of whatever form, that `path` means.
 
     Args:
-      path: a MODEL_DIR (its newest checkpoint), `MODEL_DIR/checkpoints/<step>`, or an export; may be `pkg://...`.
-      abstract: nested dict of float32 `jax.ShapeDtypeStruct`, with or without shardings.
-      facts: of this run; its vocabulary must be the checkpoint's.
+      path: a MODEL_DIR, its `checkpoints`, or one of them; exported parameters; a T5X `checkpoint_<step>` or the folder
+        that holds several; a Hugging Face folder. May be `pkg://...`.
+      step: which of several; None for the newest.
 
     Raises:
-      UserError: nothing there, another vocabulary, or an array that is missing or has another shape.
+      UserError: no such folder, no checkpoint in it, or none of that step.
     """
-    folder = find_params(path)
-    check_facts(read_facts(folder), facts or {}, path)
-    check_shapes(stored_shapes(folder / "params"), abstract, path)
-    return read_tree(folder / "params", abstract)
-
-
-def find_params(path: str) -> Path:
-    """The folder that holds `params/` and the facts beside it.
-
-    Raises:
-      UserError: there is none.
-    """
-    folder = Path(resources.resolve(path)).absolute()
-    if (folder / "params").is_dir():
+    if "://" in str(path) and not str(path).startswith(resources.PACKAGE_SCHEME):
+        raise UserError(
+            f"'{path}' is not on this machine: copy it (gcloud storage cp -r {path} ., say) and give the copy"
+        )
+    folder = Path(resources.resolve(str(path))).absolute()
+    if _is_checkpoint(folder):
+        if step is not None and str(step) != folder.name.removeprefix(T5X_FOLDER):
+            raise UserError(f"step {step}: '{path}' is one checkpoint by itself, not several")
         return folder
-    steps = _whole_steps(folder / "checkpoints") or _whole_steps(folder)
-    if steps:
-        return steps[-1]
-    raise UserError(
-        f"no parameters at '{path}': give a MODEL_DIR, one of its checkpoints/<step>, or exported parameters"
-    )
+    steps = _steps(folder / "checkpoints") or _steps(folder)
+    if not steps:
+        if any((folder / name).exists() for name in RUN_FILES):
+            raise UserError(f"'{path}' has no checkpoint yet; train it first")
+        raise UserError(
+            f"no checkpoint at '{path}': give a MODEL_DIR, one of its checkpoints/<step>, exported parameters, a T5X "
+            "checkpoint_<step>, or a Hugging Face folder"
+        )
+    if step is not None and step not in steps:
+        known = ", ".join(map(str, sorted(steps)))
+        raise UserError(f"step {step}: '{path}' has no such checkpoint (it has {known})")
+    return steps[max(steps) if step is None else step]
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -110,46 +114,25 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def check_facts(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+def check_vocabulary(
+    theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | None, where: str
+) -> None:
     """A checkpoint's vocabulary must be the one its tokens come from, as far as both are known.
 
     The number of sentinels may differ: it moves no other id.
 
+    Args:
+      theirs: {"spec", "fingerprint", "size"} of the checkpoint's; empty or None where it is not known.
+      ours: of the run's data.
+      where: names the checkpoint.
+
     Raises:
       UserError: it is another.
     """
-    theirs, ours = stored.get("vocabulary"), wanted.get("vocabulary")
     if theirs and ours and _pieces(theirs) != _pieces(ours):
         raise UserError(
             f"vocabulary: {where} was trained with '{theirs['spec']}' ({theirs['size']} ids), this run's data has "
             f"'{ours['spec']}' ({ours['size']} ids); set VOCABULARY to the checkpoint's, or choose another checkpoint"
-        )
-
-
-def check_shapes(
-    stored: Mapping[tuple[str, ...], tuple[int, ...]], wanted: Any, where: str
-) -> None:
-    """Every array of `wanted` must be stored with its shape, and nothing beside them.
-
-    Raises:
-      UserError: naming the array and both shapes.
-    """
-    shapes = {path_names(p): tuple(x.shape) for p, x in jax.tree.leaves_with_path(wanted)}
-    for path, shape in shapes.items():
-        name = "/".join(path)
-        if path not in stored:
-            raise UserError(
-                f"{where} has no array '{name}', which this model has {shape}: MODEL is not the checkpoint's"
-            )
-        if stored[path] != shape:
-            raise UserError(
-                f"'{name}' is {stored[path]} in {where}, and {shape} in this model: MODEL is not the checkpoint's"
-            )
-    extra = sorted(set(stored) - set(shapes))
-    if extra:
-        name = "/".join(extra[0])
-        raise UserError(
-            f"{where} has an array '{name}' {stored[extra[0]]} that this model has not: MODEL is not the checkpoint's"
         )
 
 
@@ -177,9 +160,16 @@ def _pieces(vocabulary: Mapping[str, Any]) -> str:
     return vocabulary["fingerprint"].rpartition("+")[0] or vocabulary["fingerprint"]
 
 
-def _whole_steps(folder: Path) -> list[Path]:
-    """Folders of whole checkpoints, oldest first: orbax gives a number as a name to those alone."""
+def _steps(folder: Path) -> dict[int, Path]:
+    """Whole checkpoints by step: orbax and T5X give a number as a name, or as its end, to those alone."""
     if not folder.is_dir():
-        return []
-    found = [p for p in folder.iterdir() if p.name.isdigit() and (p / "params").is_dir()]
-    return sorted(found, key=lambda p: int(p.name))
+        return {}
+    named = ((entry.name.removeprefix(T5X_FOLDER), entry) for entry in folder.iterdir())
+    return {int(n): entry for n, entry in named if n.isdecimal() and _is_checkpoint(entry)}
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is one checkpoint: flanx's, T5X's in either form, or Hugging Face's."""
+    if (folder / "params").is_dir() or (folder / HF_CONFIG).is_file():
+        return True
+    return (folder / "checkpoint").is_file() or (folder / "state").is_dir()

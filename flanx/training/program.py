@@ -12,8 +12,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from flanx import models
+from flanx.interop.source import Source
 from flanx.models.t5 import scanned
-from flanx.training import metrics
+from flanx.training import initial, metrics
+from flanx.training.assignment import Rules
 from flanx.training.config import TrainConfig
 from flanx.training.mesh import (
     batch_sharding,
@@ -22,8 +24,7 @@ from flanx.training.mesh import (
     state_shardings,
     to_every_device,
 )
-from flanx.training.params_io import find_params, read_facts, restore_params
-from flanx.training.state import TrainState, new_state, with_shardings
+from flanx.training.state import TrainState, new_state, path_names, with_shardings
 from flanx.training.step import batch_shapes, make_train_step, metric_shapes
 
 Sums = dict[str, jax.Array]
@@ -51,25 +52,35 @@ class Program:
     step: "CompiledStep"
     rng: jax.Array
     _fresh: Callable[[], TrainState]
+    _fresh_params: initial.Fresh
     _around: Callable[[Any], TrainState]
 
     def fresh_state(self) -> TrainState:
         """Random parameters, the same on any mesh, each made on the devices that hold it."""
         return self._fresh()
 
-    def state_from(self, path: str, facts: dict[str, Any]) -> TrainState:
-        """Step 0 with the parameters at `path` (`params_io.restore_params`) and a new optimizer state.
+    def state_from(self, source: Source, rules: Rules = (), restore: str = "none") -> TrainState:
+        """Step 0 with the parameters of a checkpoint of any form.
 
-        Parameters that were stacked for a scan become single layers and the other way round, as this model wants them.
+        Args:
+          source: the checkpoint.
+          rules: which of its arrays go where (`flanx.training.assignment`).
+          restore: what of its optimizer is taken over, as `TrainConfig.restore_optimizer` says.
+
+        Raises:
+          UserError: arrays or slots that do not fit; all of them, before any is read.
         """
-        config = self.model.config
-        stacked = read_facts(find_params(path)).get("model", {}).get("scan_layers")
-        if stacked is None or stacked == config.scan_layers:
-            return self._around(restore_params(path, self.state.params, facts))
-        stored = models.build(replace(config, scan_layers=stacked))
-        abstract = jax.eval_shape(partial(models.init_params, stored), jax.random.key(0))
-        convert = scanned.to_scanned if config.scan_layers else scanned.to_unrolled
-        return self._around(convert(restore_params(path, abstract, facts)))
+        like, fresh = self.state, self._fresh_params
+        if restore == "none":
+            return self._around(
+                initial.restore_params(source, like.params, rules=rules, fresh=fresh)
+            )
+        opt_state = initial.restore_optimizer(
+            source, like.opt_state, like.params, restore=restore, rules=rules
+        )
+        params = initial.restore_params(source, like.params, rules=rules, fresh=fresh)
+        zero = to_every_device(self.mesh, {"step": np.zeros((), np.int32)})["step"]
+        return TrainState(zero, params, opt_state)
 
     def zero_sums(self) -> Sums:
         """Nothing summed yet."""
@@ -129,6 +140,7 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
         step=CompiledStep(partial(jitted.lower, *arguments)),
         rng=jax.jit(make_rng, out_shardings=everywhere)(seed),
         _fresh=partial(jax.jit(lambda s: fresh(s), out_shardings=places), seed),
+        _fresh_params=partial(_some_params, fresh, seed, places.params),
         _around=jax.jit(
             lambda params: new_state(params, optimizer), out_shardings=places, donate_argnums=0
         ),
@@ -172,6 +184,18 @@ class InFlight:
         self._ticks.append(tick)
         if len(self._ticks) > IN_FLIGHT:
             self._ticks.popleft().block_until_ready()
+
+
+def _some_params(
+    fresh: Callable[[Any], TrainState], seed: Any, places: Any, wanted: frozenset[initial.Names]
+) -> dict[initial.Names, jax.Array]:
+    """Of all fresh parameters those at the wanted paths; the others are never made."""
+
+    def among(tree: Any) -> dict[initial.Names, Any]:
+        named = ((path_names(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree))
+        return {names: leaf for names, leaf in named if names in wanted}
+
+    return jax.jit(lambda s: among(fresh(s).params), out_shardings=among(places))(seed)
 
 
 def _stack_axis(path: tuple[str, ...]) -> int | None:

@@ -17,12 +17,16 @@ from flanx.data.loader import LoaderState
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
+from flanx.interop.source import Source
 from flanx.training import limits, run_info
 from flanx.training import program as programs
 from flanx.training.checkpoint import Checkpoints
 from flanx.training.config import TrainConfig
+from flanx.training.hosts import agree
+from flanx.training.initial import check_model, check_optimizer, open_initial, restored_text
 from flanx.training.mesh import check_batch, make_mesh
 from flanx.training.metrics_file import evaluation_at
+from flanx.training.params_io import check_vocabulary
 from flanx.training.program import Program, Sums
 from flanx.training.state import TrainState
 from flanx.training.writers import AllWriters, NoWriters, Writers
@@ -148,6 +152,8 @@ def open_run(
     run_info.check_configuration(config)
     mesh = make_mesh(config.mesh, devices)
     check_batch(mesh, config.batch_size, config.microbatches)
+    begun = run_info.has_checkpoint(config.model_dir)
+    source = None if begun else _initial_source(config)
     manifest, *eval_manifests = _manifests(config)
     vocabulary = vocabularies.load(manifest.vocabulary["spec"], config.data.data_dir)
     if vocabulary.size > config.model.vocab_size:
@@ -157,6 +163,8 @@ def open_run(
         )
     facts = run_info.facts(config, manifest, vocabulary)
     run_info.check_data(config, facts)
+    if source is not None:
+        check_vocabulary(source.vocabulary, facts["vocabulary"], str(source.path))
     program = programs.build(config, mesh, len(manifest.entries))
 
     primary = jax.process_index() == 0
@@ -169,8 +177,8 @@ def open_run(
         state, sums, step = restored.state, restored.sums, restored.step
         place = LoaderState.from_json(restored.loader)
     else:
-        start = config.initial_checkpoint_path
-        state = program.state_from(start, facts) if start else program.fresh_state()
+        source = source or _initial_source(config)
+        state = _first_state(config, program, source, told)
         sums, step, place = program.zero_sums(), 0, LoaderState()
     if primary:
         run_info.write(config, facts, vocabulary, program.state.params, config_text)
@@ -181,7 +189,7 @@ def open_run(
         if primary
         else NoWriters()
     )
-    for text in [*told, _where_from(config, step)]:
+    for text in [*told, _where_from(config, step, source)]:
         writers.say(text)
     checkpoints.warn = writers.say
     return Run(
@@ -204,21 +212,42 @@ def _manifests(config: TrainConfig) -> list[Manifest]:
     """Of the training data and of every suite; process 0 prepares what is missing, the others wait for it."""
     requests = [config.data.request(), *map(config.data.eval_request, config.evals)]
     ensure = partial(manifests.ensure, requests, workers=config.data.cache_workers)
-    if jax.process_count() == 1:
-        return ensure()
-    from jax.experimental import multihost_utils
-
-    if jax.process_index() == 0:
-        ensure()
-    multihost_utils.sync_global_devices("flanx: token stores are ready")
-    return ensure()
+    return agree("preparing the data", ensure)
 
 
-def _where_from(config: TrainConfig, step: int) -> str:
+def _initial_source(config: TrainConfig) -> Source | None:
+    """The checkpoint to start from, refused before any data is prepared for it; None where none is asked for."""
+    start = config.initial_checkpoint_path
+    if start is None:
+        return None
+    source = open_initial(start)
+    check_model(source, config.model, config.assignment)
+    check_optimizer(source, config.restore_optimizer)
+    return source
+
+
+def _first_state(
+    config: TrainConfig, program: Program, source: Source | None, told: list[str]
+) -> TrainState:
+    """Step 0, from `source` or at random; `told` gets lines on what was chosen."""
+    if source is None:
+        return program.fresh_state()
+    state = program.state_from(source, config.assignment, config.restore_optimizer)
+    if not source.assumed:  # what arrays leave open, MODEL says
+        told += source.notes
+    if config.restore_optimizer != "none":
+        told.append(restored_text(source, config.restore_optimizer))
+    return state
+
+
+def _where_from(config: TrainConfig, step: int, source: Source | None) -> str:
     """Says where the parameters come from, and that a checkpoint in MODEL_DIR hides any other."""
     start = config.initial_checkpoint_path
     if not step:
-        return f"starting from {start}" if start else "starting from random parameters"
+        if source is None:
+            return "starting from random parameters"
+        at = "" if source.step is None else f", step {source.step:,}"
+        return f"starting from {start} ({source.form}{at})"
     text = f"going on from step {step:,} of {config.model_dir}"
     if start:
         text += (

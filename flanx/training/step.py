@@ -9,6 +9,7 @@ import optax
 
 from flanx.training.config import LossConfig
 from flanx.training.loss import token_loss
+from flanx.training.optimizer import AdafactorState
 from flanx.training.schedules import ScheduleFn
 from flanx.training.state import TrainState
 
@@ -85,11 +86,16 @@ def make_train_step(
             "skipped": jnp.where(finite, 0, 1).astype(jnp.int32),
             "grad_norm": jnp.where(finite, grad_norm, 0.0),
             "param_norm": optax.tree.norm(params),
-            "learning_rate": schedule(state.step).astype(jnp.float32),
+            "learning_rate": schedule(_optimizer_step(state)).astype(jnp.float32),
         }
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step
+
+
+def _optimizer_step(state: TrainState) -> jax.Array:
+    """What the schedule is asked with: Adafactor's own count, which may go on from a restored checkpoint's."""
+    return state.opt_state.count if isinstance(state.opt_state, AdafactorState) else state.step
 
 
 def batch_metrics(

@@ -18,12 +18,12 @@ def main(model_dir: str, out: Path) -> None:
 
     from flanx.models import build, init_params
     from flanx.models.t5.config import T5Config
-    from flanx.training import params_io
+    from flanx.training import initial, params_io
 
     facts = params_io.read_facts(params_io.find_params(model_dir))
     model = build(T5Config.from_dict(facts["model"]))
     shapes = jax.eval_shape(partial(init_params, model), jax.random.key(0))
-    params = params_io.restore_params(model_dir, shapes, facts)
+    params = initial.restore_params(initial.open_initial(model_dir), shapes)
     kept = {name: facts[name] for name in ("model", "vocabulary")}
     params_io.export_params(out, params, "bfloat16", facts=kept)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())

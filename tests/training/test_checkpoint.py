@@ -16,13 +16,14 @@ import pytest
 from flanx.errors import UserError
 from flanx.training.checkpoint import Checkpoints
 from flanx.training.config import CheckpointConfig
+from flanx.training.initial import open_initial, restore_params
 from flanx.training.optimizer import Adafactor, AdamW
-from flanx.training.params_io import export_params, read_facts, restore_params
+from flanx.training.params_io import check_vocabulary, export_params, find_params, read_facts
 from flanx.training.schedules import Constant
 from flanx.training.state import new_state
 
 RATE = Constant().build()
-FACTS = {"vocabulary": {"spec": "v.model", "fingerprint": "abc+100", "size": 50}, "model": {}}
+FACTS = {"vocabulary": {"spec": "v.model", "fingerprint": "abc+100", "size": 50}}
 
 
 def make_state(seed=0, optimizer=None, width=6):
@@ -170,7 +171,9 @@ def test_another_shape_or_optimizer_is_refused(opened):
     save(checkpoints, make_state(), 1)
     checkpoints.finish()
     again, _ = opened()
-    with pytest.raises(UserError, match=r"'scale' is \(6,\) in .*, and \(7,\) in this model"):
+    with pytest.raises(
+        UserError, match=r"1 array of another shape: scale \(6,\) there and \(7,\) here"
+    ):
         again.restore_newest(like(make_state(width=7)), like(SUMS))
     other = make_state(optimizer=AdamW().build(RATE))
     with pytest.raises(UserError, match="another optimizer"):
@@ -215,7 +218,7 @@ def test_export_and_restore(tmp_path, dtype):
     params = make_state().params
     export_params(tmp_path / "out", params, dtype, FACTS)
     assert read_facts(tmp_path / "out")["dtype"] == dtype
-    restored = restore_params(str(tmp_path / "out"), like(params), FACTS)
+    restored = restore_params(open_initial(str(tmp_path / "out")), like(params))
     for x, y in zip(jax.tree.leaves(restored), jax.tree.leaves(params), strict=True):
         assert x.dtype == jnp.float32
         np.testing.assert_array_equal(x, y.astype(dtype).astype(jnp.float32))
@@ -223,31 +226,49 @@ def test_export_and_restore(tmp_path, dtype):
         export_params(tmp_path / "out", params)
 
 
-def test_restore_params_from_every_place(opened, tmp_path):
+def test_every_place_is_found(opened, tmp_path):
     state = make_state()
     checkpoints, _ = opened()
     for step in (1, 2):
         save(checkpoints, state, step)
     checkpoints.finish()
     for path, step in (("run", 2), ("run/checkpoints", 2), ("run/checkpoints/1", 1)):
-        restored = restore_params(str(tmp_path / path), like(state.params))
+        restored = restore_params(open_initial(str(tmp_path / path)), like(state.params))
         assert_same(restored, at_step(state, step).params)
-    with pytest.raises(UserError, match="no parameters at"):
-        restore_params(str(tmp_path), like(state.params))
-    with pytest.raises(UserError, match="has an array 'scale'"):
-        restore_params(str(tmp_path / "run"), {"encoder": like(state.params)["encoder"]})
-    with pytest.raises(UserError, match="has no array 'more'"):
-        restore_params(str(tmp_path / "run"), {**like(state.params), "more": like(SUMS)["loss"]})
+    assert find_params(tmp_path / "run", 1).name == "1"
+    for path, step, message in (
+        ("", None, "no checkpoint at"),
+        ("run", 7, r"step 7: .* has no such checkpoint \(it has 1, 2\)"),
+        ("run/checkpoints/1", 2, "is one checkpoint by itself"),
+    ):
+        with pytest.raises(UserError, match=message):
+            find_params(tmp_path / path, step)
+    with pytest.raises(UserError, match=r"gcloud storage cp -r gs://bucket/x"):
+        find_params("gs://bucket/x")
 
 
-def test_another_vocabulary_is_refused_and_other_sentinels_are_not(tmp_path):
-    params = make_state().params
-    export_params(tmp_path / "out", params, facts=FACTS)
+def test_folders_of_other_forms_are_found(tmp_path):
+    for name in ("checkpoint_10", "checkpoint_9", "checkpoint_11.tmp-123"):
+        (tmp_path / "t5x" / name).mkdir(parents=True)
+        (tmp_path / "t5x" / name / "checkpoint").touch()
+    assert find_params(tmp_path / "t5x").name == "checkpoint_10"
+    assert find_params(tmp_path / "t5x", 9).name == "checkpoint_9"
+    assert find_params(tmp_path / "t5x" / "checkpoint_9", 9).name == "checkpoint_9"
+    (tmp_path / "orbax" / "checkpoint_3" / "state").mkdir(parents=True)
+    assert find_params(tmp_path / "orbax").name == "checkpoint_3"
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "config.json").touch()
+    assert find_params(tmp_path / "hf") == tmp_path / "hf"
+
+
+def test_another_vocabulary_is_refused_and_other_sentinels_are_not():
+    theirs = FACTS["vocabulary"]
     ours = {"spec": "other.model", "fingerprint": "xyz+100", "size": 60}
     with pytest.raises(UserError, match=r"'v.model' \(50 ids\), .* 'other.model' \(60 ids\)"):
-        restore_params(str(tmp_path / "out"), like(params), {"vocabulary": ours})
+        check_vocabulary(theirs, ours, "there")
     fewer = {"spec": "v.model?extra_ids=0", "fingerprint": "abc+0", "size": 40}
-    restore_params(str(tmp_path / "out"), like(params), {"vocabulary": fewer})
+    check_vocabulary(theirs, fewer, "there")
+    check_vocabulary(None, ours, "there")
 
 
 KILLED = """

@@ -1,0 +1,43 @@
+"""The configuration that a command works with when it is given a checkpoint: its own run's, or one from flags."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flanx.cli import gin_edge
+
+if TYPE_CHECKING:
+    from flanx.training.config import TrainConfig
+
+MACROS = "runs/train.gin"  # so that a model's file alone, or none, makes a configuration
+
+
+def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "TrainConfig":
+    """A run's own config.gin with the flags after it. Where there is none, as for an export, a T5X checkpoint or a
+    Hugging Face folder, the gin files of the command line; what those leave out is the checkpoint's own, or a default.
+
+    Args:
+      args: what `gin_edge.add_arguments` parsed.
+      folder: of the checkpoint (`flanx.training.params_io.find_params`).
+      tasks: stands in for MIXTURE_OR_TASK_NAME.
+
+    Raises:
+      UserError: as `gin_edge.build`; or no such checkpoint.
+    """
+    from flanx.evaluation import trained
+    from flanx.training.config import TrainConfig
+
+    if trained.has_config(folder):
+        return gin_edge.build(TrainConfig, args, extra_files=[trained.config_file(folder)])
+    from flanx.interop import open_checkpoint
+
+    defaults: dict[str, Any] = {
+        "MODEL_DIR": str(folder),
+        "MIXTURE_OR_TASK_NAME": tasks,
+        "TASK_FEATURE_LENGTHS": dict(trained.lengths_of(folder) or trained.LENGTHS),
+        "TRAIN_STEPS": 1,
+    }
+    model = open_checkpoint(str(folder)).config
+    if model is not None:
+        defaults["MODEL"] = model
+    return gin_edge.build(TrainConfig, args, extra_files=[MACROS], defaults=defaults)

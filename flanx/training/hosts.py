@@ -1,0 +1,178 @@
+"""Joining the other processes of a run: one process a host, under JAX's own multi-controller runtime.
+
+Who takes part is said by flags, or by what started the processes: the metadata of a TPU slice, SLURM, or Open MPI. A
+process that nothing says this of is alone.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from flanx.errors import UserError
+
+JOIN_SECONDS = 300  # how long the first process waits for the last
+ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+# (number of processes, number of this one) as their launchers tell them
+_SLURM = ("SLURM_NTASKS", "SLURM_PROCID")
+_OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """What a command line says of the processes of a run; all None where it says nothing.
+
+    Attributes:
+      coordinator_address: `host:port` of process 0 (T5X: --coordinator_address).
+      process_count: number of processes (T5X: --process_count).
+      process_index: which of them this one is, from 0 (T5X: --process_index).
+    """
+
+    coordinator_address: str | None = None
+    process_count: int | None = None
+    process_index: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those of its run.
+
+    Attributes:
+      how: what said so, for messages.
+      address, count, index: arguments of `jax.distributed.initialize`; None where JAX finds them itself.
+    """
+
+    how: str
+    address: str | None = None
+    count: int | None = None
+    index: int | None = None
+
+
+def join(hosts: Hosts) -> None:
+    """Joins the run's other processes; to be called once, before any use of a device. Alone it does nothing.
+
+    Raises:
+      UserError: what is said is incomplete or cannot be, or the processes did not find each other.
+    """
+    place = find_place(hosts, os.environ, _on_tpu)
+    if place is None:
+        return
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    try:
+        jax.distributed.initialize(
+            place.address, place.count, place.index, initialization_timeout=JOIN_SECONDS
+        )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the processes of this run did not find each other ({place.how}): {reason}; check that every one was "
+            "started, and that process 0 can be reached from all"
+        ) from error
+
+
+def find_place(
+    hosts: Hosts, environment: Mapping[str, str], on_tpu: Callable[[], bool]
+) -> Place | None:
+    """This process's place, from flags, the variables of the same meaning, or its launcher; None for a process alone.
+
+    Args:
+      hosts: flags.
+      environment: environment variables.
+      on_tpu: whether this machine has TPU chips, asked last.
+
+    Raises:
+      UserError: an address without numbers or the reverse, numbers that cannot be, or a launcher that gives no address.
+    """
+    address = hosts.coordinator_address or environment.get(ADDRESS)
+    launcher = _launcher(environment)
+    count = _number(hosts.process_count, COUNT, environment)
+    index = _number(hosts.process_index, INDEX, environment)
+    if address is not None:
+        if launcher is not None and count is None and index is None:
+            count, index = (int(environment[name]) for name in launcher)
+        return _checked(address, count, index)
+    if count is not None or index is not None:
+        raise UserError(
+            "--process_count and --process_index want --coordinator_address=HOST:PORT, where process 0 runs"
+        )
+    if launcher == _OPEN_MPI and "OMPI_MCA_orte_hnp_uri" not in environment:
+        raise UserError(
+            "this Open MPI does not say where its first process runs: give --coordinator_address=HOST:PORT"
+        )
+    if launcher is not None:
+        return Place("SLURM" if launcher == _SLURM else "Open MPI")
+    return Place("TPU metadata") if on_tpu() else None
+
+
+def _launcher(environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """The variables of the launcher that started several processes, this among them."""
+    for names in (_OPEN_MPI, _SLURM):
+        if all(environment.get(name, "").isdecimal() for name in names):
+            return names if int(environment[names[0]]) > 1 else None
+    return None
+
+
+def _number(flag: int | None, name: str, environment: Mapping[str, str]) -> int | None:
+    if flag is not None or name not in environment:
+        return flag
+    if not environment[name].isdecimal():
+        raise UserError(f"{name}={environment[name]}: not a number of processes")
+    return int(environment[name])
+
+
+def _checked(address: str, count: int | None, index: int | None) -> Place:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"--coordinator_address={address}: write HOST:PORT, say 10.0.0.2:8476")
+    if count is None or index is None:
+        raise UserError(
+            f"--coordinator_address={address} wants --process_count=N and --process_index=I, from 0, as well"
+        )
+    if not 0 <= index < count:
+        raise UserError(
+            f"--process_index={index} is not among 0..{count - 1} (--process_count={count})"
+        )
+    return Place(f"process {index} of {count}, coordinator {address}", address, count, index)
+
+
+def _on_tpu() -> bool:
+    """Whether this machine has TPU chips, and the library that drives them."""
+    chips = any(Path("/dev").glob("accel[0-9]*")) or Path("/dev/vfio/0").exists()
+    platforms = os.environ.get("JAX_PLATFORMS", "tpu")
+    return chips and "tpu" in platforms and util.find_spec("libtpu") is not None
+
+
+def agree(what: str, work: Callable[[], Any]) -> Any:
+    """Runs `work` on process 0 first, then on the others, who may rely on what it left behind.
+
+    Args:
+      what: names the point where the processes meet.
+      work: called once on every process.
+
+    Raises:
+      UserError: process 0's work failed; the others are told to end, instead of waiting for it for ever.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        return work()
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    result, failure = None, None
+    if jax.process_index() == 0:
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+    failed = multihost_utils.broadcast_one_to_all(np.int32(failure is not None))
+    if failure is not None:
+        raise failure
+    if failed:
+        raise UserError(f"process 0 ended while it was {what}; its message says why")
+    return result if jax.process_index() == 0 else work()
