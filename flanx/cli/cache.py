@@ -2,16 +2,19 @@
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
-from flanx.cli import gin_edge
+from flanx.cli import cache_folder, cache_report, gin_edge
 from flanx.errors import UserError
 
 HELP = """\
 Render, tokenise and store every example of a mixture, once. `flanx train` does this by itself when
 the store is missing or stale; run it ahead to prepare data on another machine, or to look at it.
-An interrupted run goes on where it was; what has not changed is not done again."""
+An interrupted run goes on where it was; what has not changed is not done again. --verify and --prune
+without a mixture look after the folder of --cache_dir as it is."""
 
 EXAMPLE = """\
 examples:
@@ -20,6 +23,13 @@ examples:
       --gin.VOCABULARY=spiece.model --workers 8
   flanx cache --mixture 'playground.*.zs_opt' --feature_lengths inputs=64,targets=24 \\
       --cache_dir /tmp/store
+  flanx cache --gin_file=recipes/natural_instructions.gin --gin.CACHE_DIR=/nfs/flanx --runner=FlinkRunner \\
+      --beam_options='--flink_master=host:8081 --parallelism=64'
+  flanx cache --verify --cache_dir /nfs/flanx
+  flanx cache --prune --dry_run --cache_dir /nfs/flanx
+  flanx cache --mixture cot --data_dir data --vocabulary spiece.model \
+      --filter 'NearDuplicates(threshold=0.7)' --filter 'Language(keep="en")'
+  flanx cache --gin_file=quickstart.gin --report report.html
 """
 
 
@@ -37,6 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache_dir", default="~/.cache/flanx", help="default: ~/.cache/flanx")
     parser.add_argument("--data_dir", help="folder of data files; default: $FLANX_DATA_DIR")
     parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        dest="filters",
+        metavar="FILTER",
+        help="with --mixture: leave rows out, 'NearDuplicates(threshold=0.8)' say; repeatable: "
+        "ExactDuplicates, NearDuplicates, Decontaminate, Length, Language, Function (docs/filters.md)",
+    )
+    parser.add_argument(
         "--requests", metavar="FILE", help="JSON list of requests, as flanx train writes it"
     )
     parser.add_argument(
@@ -44,23 +63,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="make every store again")
     parser.add_argument(
-        "--verify", action="store_true", help="compare every store with its checksum"
+        "--verify",
+        action="store_true",
+        help="compare every store with its checksum and make damaged ones again; without a mixture, look at all that "
+        "--cache_dir holds, no source needed",
     )
     parser.add_argument(
         "--dry_run", action="store_true", help="print what would be cached, and stop"
     )
+    cache_folder.add_arguments(parser)
+    parser.add_argument(
+        "--runner",
+        metavar="NAME",
+        help="run the work on Apache Beam in place of --workers processes: DirectRunner, DataflowRunner, FlinkRunner "
+        "...; --cache_dir and --data_dir must be folders that all its workers share",
+    )
+    parser.add_argument(
+        "--beam_options", metavar="'--NAME=VALUE ...'", help="the runner's own options"
+    )
+    cache_report.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if cache_report.alone(args):
+        return cache_report.of_manifest(args)
+    if cache_folder.wanted(args):
+        return cache_folder.run(args)
     requests = _requests(args)
     if args.dry_run:
         for request in requests:
             print(json.dumps(request.to_json(), indent=1))
         return 0
+    from flanx.prep import server
+
+    if args.workers != 0 and args.runner is None and server.core_count() > 1:
+        server.start()
     from flanx.prep.cache import cache
 
+    settings = {"workers": args.workers, "verify": args.verify, "force": args.force}
     try:
-        manifests = cache(requests, workers=args.workers, verify=args.verify, force=args.force)
+        manifests = cache(requests, **settings, **_runner(args))
     except KeyboardInterrupt:
         print(
             "flanx cache: interrupted; what is finished is kept, run again to go on",
@@ -74,7 +116,19 @@ def run(args: argparse.Namespace) -> int:
             f"{len(manifest.entries):,} tasks",
             file=sys.stderr,
         )
+    if args.report is not None:
+        cache_report.write(args, manifests, requests[0])
     return 0
+
+
+def _runner(args: argparse.Namespace) -> dict[str, Any]:
+    if args.runner is None:
+        if args.beam_options is not None:
+            raise UserError("--beam_options are those of a Beam runner: name it with --runner")
+        return {}
+    from flanx.prep import beam_runner
+
+    return {"run": beam_runner.on(args.runner, shlex.split(args.beam_options or ""))}
 
 
 def _requests(args: argparse.Namespace) -> list:
@@ -84,6 +138,10 @@ def _requests(args: argparse.Namespace) -> list:
     if sum(ways) != 1:
         raise UserError(
             "say what to cache in one way: --gin_file=FILE, --mixture NAME, or --requests FILE"
+        )
+    if args.filters and not args.mixture:
+        raise UserError(
+            "--filter goes with --mixture; with a gin file, set --gin.FILTERS='(\"ExactDuplicates()\",)', say"
         )
     if args.requests:
         return [StoreRequest.from_json(item) for item in _listed(args.requests)]
@@ -97,6 +155,7 @@ def _requests(args: argparse.Namespace) -> list:
                 cache_dir=str(Path(args.cache_dir).expanduser()),
                 data_dir=args.data_dir,
                 imports=tuple(args.imports),
+                filters=tuple(args.filters),
             )
         ]
     from flanx.training.config import TrainConfig

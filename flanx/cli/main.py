@@ -19,6 +19,8 @@ COMMANDS = {
     "eval": "evaluate a trained model on held-in and held-out tasks",
     "infer": "answer prompts with a trained model",
     "cache": "render and tokenise a mixture into the token store",
+    "lengths": "recommend row lengths for a mixture",
+    "convert": "convert a checkpoint between flanx, T5X and Hugging Face",
     "tasks": "list, show, check and create tasks",
 }
 

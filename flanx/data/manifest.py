@@ -7,12 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import flanx
 from flanx.data import store
+from flanx.data import temporary as temporaries
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
 
@@ -61,7 +62,10 @@ class Entry:
         Raises:
           flanx.data.store.StoreDamaged: it is not what `flanx cache` wrote.
         """
-        return store.open(Path(cache_dir).expanduser() / self.path)
+        try:
+            return store.open(Path(cache_dir).expanduser() / self.path)
+        except store.StoreDamaged as damage:
+            raise store.StoreDamaged(f"{damage}; run 'flanx cache' again") from damage
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ class Manifest:
       entries: tasks with at least one example, in the order of the mixture.
       inputs: every code and data file that the result depends on, and folders whose new files it would depend on:
         {"path", "size", "mtime_ns", "sha256"}.
+      left_out: tasks that no example is left of: rows dropped, by reason.
+      unread: what only caching again would read: stores without an example, those that filters took the entries from,
+        and the filters' own files.
       flanx_version, format_version: what wrote it.
     """
 
@@ -86,6 +93,8 @@ class Manifest:
     vocabulary: Mapping[str, Any]
     entries: tuple[Entry, ...]
     inputs: Sequence[Mapping[str, Any]]
+    unread: Sequence[str] = field(default_factory=list)
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     flanx_version: str = flanx.__version__
     format_version: int = FORMAT_VERSION
 
@@ -105,16 +114,21 @@ class Manifest:
         """Writes the manifest as JSON: a temporary file beside `path`, synced, then renamed."""
         final = Path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f"{store.temporary_prefix()}{final.name}")
+        temporary = final.with_name(f"{temporaries.prefix()}{final.name}")
         try:
             with temporary.open("w") as handle:
-                json.dump(asdict(self), handle, separators=(",", ":"))
+                handle.write(json.dumps(_fields(self), separators=(",", ":")))
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(final)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _fields(manifest: Manifest) -> dict[str, Any]:
+    """As `dataclasses.asdict`, without copies of what thousands of entries hold."""
+    return {**vars(manifest), "entries": [vars(entry) for entry in manifest.entries]}
 
 
 def load(path: str | os.PathLike[str]) -> Manifest:

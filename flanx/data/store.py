@@ -7,29 +7,33 @@
 The only module that both `flanx.prep` (which writes) and `flanx.data` (which reads) know.
 """
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
 import shutil
-import time
-import uuid
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from flanx.data import temporary as temporaries
+from flanx.errors import UserError
+
 FORMAT_VERSION = 1
 TOKENS = "tokens.arrow"
 META = "meta.json"
 FEATURES = ("inputs", "targets")
+TEXTS = ("inputs_text", "targets_text", "options")
 _MAGIC = b"ARROW1"
 _SPILL = 1 << 24  # tokens of a feature that are kept in memory while writing
 
 
-class StoreDamaged(Exception):
+class StoreDamaged(UserError):
     """A store folder that is missing, truncated, altered or another task's. `flanx cache` writes it anew."""
 
 
@@ -56,7 +60,7 @@ class Example(NamedTuple):
 
 def write(
     folder: str | os.PathLike[str],
-    rows: Iterable[Example],
+    rows: Iterable["Example | TaskStore"],
     meta: dict[str, Any],
     *,
     vocabulary_size: int,
@@ -68,7 +72,8 @@ def write(
 
     Args:
       folder: the store's own folder; its name ends in the key.
-      rows: examples, read once; tokens beyond some 16 million a feature wait on disk, not in memory.
+      rows: examples, read once; tokens beyond some 16 million a feature wait on disk, not in memory. A store among
+        them stands for all of its rows, which are copied as they lie.
       meta: what meta.json holds besides the counts; read after `rows` is exhausted, so that the
         generator of rows may fill it.
       vocabulary_size: decides the token type, uint16 up to 65,536 ids and uint32 above.
@@ -80,67 +85,66 @@ def write(
     Raises:
       OSError: the disk is full, say; the temporary folder is removed and nothing else is changed.
     """
+    made = draft(folder, rows, meta, vocabulary_size=vocabulary_size, for_eval=for_eval)
+    made.publish()
+    return made.meta
+
+
+def draft(
+    folder: str | os.PathLike[str],
+    rows: Iterable["Example | TaskStore"],
+    meta: dict[str, Any],
+    *,
+    vocabulary_size: int,
+    for_eval: bool = False,
+) -> "Draft":
+    """`write` without its last step, waiting for the disk, which another thread may do."""
     final = Path(folder)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.parent / f"{temporary_prefix()}{final.name}"
+    temporary = final.parent / f"{temporaries.prefix()}{final.name}"
     temporary.mkdir()
     try:
-        whole = _fill(temporary, rows, meta, vocabulary_size, for_eval)
-        _publish(temporary, final)
+        return Draft(final, temporary, _fill(temporary, rows, meta, vocabulary_size, for_eval))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return whole
 
 
-def temporary_prefix() -> str:
-    """How a temporary folder of this process begins: `.tmp-<host>-<process id>-<random>-`."""
-    return f".tmp-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}-"
+class Draft:
+    """A store that is written, but not in its place yet.
 
-
-def sweep(parent: str | os.PathLike[str]) -> list[str]:
-    """Removes temporary folders and files that killed processes left in `parent`.
-
-    Those of this host go as soon as their process is dead, any other when nothing was written to it for a day.
-
-    Returns:
-      The names removed.
+    Attributes:
+      meta: the whole of meta.json.
     """
-    removed = []
-    for entry in _listing(parent):
-        if entry.startswith(".tmp-") and _abandoned(Path(parent) / entry):
-            left = Path(parent) / entry
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
-            removed.append(entry)
-    return removed
 
+    def __init__(self, final: Path, temporary: Path, meta: dict[str, Any]):
+        self.meta = meta
+        self._final = final
+        self._temporary = temporary
 
-def _abandoned(folder: Path) -> bool:
-    words = folder.name.split("-")
-    if (
-        len(words) > 3
-        and words[1] == _host()
-        and words[2].isdecimal()
-        and not _alive(int(words[2]))
-    ):
-        return True
-    try:
-        files = folder.iterdir() if folder.is_dir() else ()
-        touched = [folder.stat().st_mtime, *(path.stat().st_mtime for path in files)]
-    except OSError:  # its owner is just renaming it
-        return False
-    return time.time() - max(touched) > 86_400
+    def publish(self) -> None:
+        """Waits until the disk has both files, and renames the folder; raises OSError as `write`.
+
+        The renaming itself is not waited for: a store that a power cut takes away is made again.
+        """
+        try:
+            for name in (TOKENS, META):
+                _sync(self._temporary / name)
+            _publish(self._temporary, self._final)
+        except BaseException:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            raise
 
 
 def open(folder: str | os.PathLike[str]) -> "TaskStore":
     """Opens a store folder for reading; memory-maps the tokens and checks cheaply that they are whole.
 
+    A tokens.arrow that was written to after its meta.json is read and compared with its checksum: a copied store, or
+    one that somebody changed.
+
     Raises:
-      StoreDamaged: meta.json or tokens.arrow is missing or unreadable, or size, footer, key or count
-        of tokens.arrow are not what meta.json says.
+      StoreDamaged: meta.json or tokens.arrow is missing or unreadable, or size, footer, key, count or, where it is
+        newer, checksum of tokens.arrow are not what meta.json says.
     """
     return TaskStore(folder)
 
@@ -151,23 +155,37 @@ def verify(folder: str | os.PathLike[str]) -> None:
     Raises:
       StoreDamaged: the bytes are not those that were written.
     """
-    store = TaskStore(folder)
-    if file_sha256(store.folder / TOKENS) != store.meta["sha256"]:
-        raise StoreDamaged(f"{store.folder / TOKENS}: checksum differs from meta.json")
+    _compare_checksum(TaskStore(folder))
 
 
 def looks_whole(folder: str, size: int) -> bool:
-    """Whether tokens.arrow has `size` bytes and an Arrow footer's end; a few microseconds."""
+    """Whether tokens.arrow has `size` bytes and an Arrow footer's end; a few microseconds.
+
+    One that is newer than its meta.json is read and compared with its checksum.
+    """
     try:
         handle = os.open(os.path.join(folder, TOKENS), os.O_RDONLY)
     except OSError:
         return False
     try:
-        if os.fstat(handle).st_size != size or size < len(_MAGIC):
+        found = os.fstat(handle)
+        if found.st_size != size or size < len(_MAGIC):
             return False
-        return os.pread(handle, len(_MAGIC), size - len(_MAGIC)) == _MAGIC
+        if os.pread(handle, len(_MAGIC), size - len(_MAGIC)) != _MAGIC:
+            return False
+        if found.st_mtime_ns > os.stat(os.path.join(folder, META)).st_mtime_ns:
+            TaskStore(folder)
+    except (OSError, StoreDamaged):
+        return False
     finally:
         os.close(handle)
+    return True
+
+
+def _compare_checksum(store: "TaskStore") -> None:
+    path = store.folder / TOKENS
+    if file_sha256(path) != store.meta["sha256"]:
+        raise StoreDamaged(f"{path}: checksum differs from meta.json")
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -193,11 +211,13 @@ class TaskStore:
         self.meta = _read_meta(self.folder)
         path = self.folder / TOKENS
         try:
-            if path.stat().st_size != self.meta["bytes"]:
+            found = path.stat()
+            if found.st_size != self.meta["bytes"]:
                 raise StoreDamaged(
-                    f"{path}: {path.stat().st_size} bytes, but meta.json says {self.meta['bytes']}"
+                    f"{path}: {found.st_size} bytes, but meta.json says {self.meta['bytes']}"
                 )
-            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            # As a buffer: of a file, Arrow has the footer read by a pool of threads, and waits for it.
+            reader = pa.ipc.open_file(pa.memory_map(str(path)).read_buffer())
             label = (reader.schema.metadata or {}).get(b"flanx", b"").decode()
             batch = reader.get_batch(0)
         except (OSError, pa.ArrowException, ValueError) as error:
@@ -217,10 +237,20 @@ class TaskStore:
                     f"{path}: {len(values)} tokens of {name}, but meta.json says "
                     f"{self.meta['tokens'][name]}"
                 )
-        self.input_lengths = np.diff(self._features["inputs"][1]).astype(np.int32)
-        self.target_lengths = np.diff(self._features["targets"][1]).astype(np.int32)
+        if found.st_mtime_ns > (self.folder / META).stat().st_mtime_ns:
+            _compare_checksum(self)
+            with contextlib.suppress(OSError):  # whoever may write to the folder looks only once
+                os.utime(self.folder / META)
         self.example_ids: np.ndarray = batch.column("example_id").to_numpy()
         self.templates: np.ndarray = batch.column("template").to_numpy()
+
+    @functools.cached_property
+    def input_lengths(self) -> np.ndarray:
+        return np.diff(self._features["inputs"][1]).astype(np.int32)
+
+    @functools.cached_property
+    def target_lengths(self) -> np.ndarray:
+        return np.diff(self._features["targets"][1]).astype(np.int32)
 
     def feature(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Every token of "inputs" or "targets": flat values and offsets np.int64[n + 1], both views."""
@@ -235,6 +265,21 @@ class TaskStore:
         """Target ids of row i, a view (uint16 or uint32)."""
         values, offsets = self._features["targets"]
         return values[offsets[i] : offsets[i + 1]]
+
+    def rows(self) -> Iterator[Example]:
+        """Every row as it was written."""
+        whole = self.texts() if self.has_text else {}
+        for i in range(self.num_examples):
+            tokens = (self.inputs(i).tolist(), self.targets(i).tolist())
+            place = (int(self.example_ids[i]), int(self.templates[i]))
+            if whole:
+                yield Example(*tokens, *place, *(whole[name][i] for name in TEXTS))
+            else:
+                yield Example(*tokens, *place)
+
+    def texts(self) -> dict[str, list[Any]]:
+        """The evaluation columns as lists (evaluation stores only)."""
+        return {name: self._batch.column(name).to_pylist() for name in TEXTS}
 
     @property
     def has_text(self) -> bool:
@@ -275,6 +320,15 @@ class _Column:
         if len(self._values) >= _SPILL:
             self._flush()
 
+    def extend(self, values: np.ndarray, lengths: np.ndarray) -> None:
+        """Many rows, as flat tokens and int32 lengths."""
+        if values.dtype != self._dtype:
+            raise ValueError(f"tokens of type {values.dtype}, not {self._dtype}")
+        self._values.frombytes(np.ascontiguousarray(values).view(np.uint8).data)
+        self._lengths.frombytes(np.ascontiguousarray(lengths, np.int32).view(np.uint8).data)
+        if len(self._values) >= _SPILL:
+            self._flush()
+
     def _flush(self) -> None:
         if self._file is None:
             self._file = self._spill.open("wb")
@@ -294,12 +348,12 @@ class _Column:
 
 def _fill(
     folder: Path,
-    rows: Iterable[Example],
+    rows: Iterable[Example | TaskStore],
     meta: dict[str, Any],
     vocabulary_size: int,
     for_eval: bool,
 ) -> dict[str, Any]:
-    """Writes both files into `folder`, synced; returns meta.json."""
+    """Writes both files into `folder`; returns meta.json."""
     dtype = np.uint16 if vocabulary_size <= 1 << 16 else np.uint32
     features = {name: _Column(folder / f"{name}.spill", dtype) for name in FEATURES}
     example_ids, templates = array("q"), array("h")
@@ -307,6 +361,17 @@ def _fill(
     references: list[list[str]] = []
     options: list[list[str] | None] = []
     for row in rows:
+        if isinstance(row, TaskStore):
+            features["inputs"].extend(row.feature("inputs")[0], row.input_lengths)
+            features["targets"].extend(row.feature("targets")[0], row.target_lengths)
+            example_ids.frombytes(np.ascontiguousarray(row.example_ids).view(np.uint8).data)
+            templates.frombytes(np.ascontiguousarray(row.templates).view(np.uint8).data)
+            if for_eval:
+                columns_of_text = row.texts()
+                texts += columns_of_text["inputs_text"]
+                references += columns_of_text["targets_text"]
+                options += columns_of_text["options"]
+            continue
         features["inputs"].append(row.inputs)
         features["targets"].append(row.targets)
         example_ids.append(row.example_id)
@@ -349,9 +414,7 @@ def _fill(
         "content": content.hexdigest(),
     }
     with (folder / META).open("w") as handle:
-        json.dump(whole, handle, indent=1, sort_keys=True)
-        handle.flush()
-        os.fsync(handle.fileno())
+        handle.write(json.dumps(whole, indent=1, sort_keys=True))
     return whole
 
 
@@ -372,11 +435,8 @@ def length_statistics(lengths: np.ndarray) -> dict[str, Any]:
 def _write_arrow(path: Path, columns: Mapping[str, pa.Array], label: str) -> None:
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     schema = batch.schema.with_metadata({"flanx": label})
-    with path.open("wb") as handle:
-        with pa.ipc.new_file(handle, schema) as writer:
-            writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-        handle.flush()
-        os.fsync(handle.fileno())
+    with path.open("wb") as handle, pa.ipc.new_file(handle, schema) as writer:
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
 
 
 def _publish(temporary: Path, final: Path) -> None:
@@ -391,7 +451,7 @@ def _publish(temporary: Path, final: Path) -> None:
         try:
             TaskStore(final)
         except StoreDamaged:
-            broken = final.parent / f"{temporary_prefix()}damaged"
+            broken = final.parent / f"{temporaries.prefix()}damaged"
             final.rename(broken)
             shutil.rmtree(broken, ignore_errors=True)
         else:
@@ -399,7 +459,10 @@ def _publish(temporary: Path, final: Path) -> None:
             return
     else:
         raise OSError(f"{final} is damaged and cannot be replaced")
-    handle = os.open(final.parent, os.O_RDONLY)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -431,28 +494,3 @@ def _label(meta: Mapping[str, Any]) -> str:
 def _flat(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     offsets = column.offsets.to_numpy(zero_copy_only=True)
     return column.values.to_numpy(zero_copy_only=True), offsets
-
-
-def _listing(folder: str | os.PathLike[str]) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return []
-
-
-def _host() -> str:
-    return "".join(c for c in os.uname().nodename if c.isalnum())[:32] or "host"
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:  # in a container without an init process, the dead stay in the table as zombies
-        status = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return True
-    return status.rpartition(")")[2].split()[0] not in ("Z", "X")

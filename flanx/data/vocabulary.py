@@ -8,6 +8,7 @@ and end-of-sequence at id 1, as packing and the model expect.
 import functools
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from flanx.errors import UserError
 DEFAULT_EXTRA_IDS = 100
 PAD_ID = 0
 EOS_ID = 1
-_BYTES = "bytes"
+BYTES = "bytes"
 _BYTES_OFFSET = 3  # padding, end-of-sequence, unknown
 
 
@@ -51,6 +52,10 @@ class Vocabulary(Protocol):
         """`encode` of each text, in one call to the tokeniser."""
         ...
 
+    def most_tokens(self, text: str) -> int:
+        """No fewer than `encode` gives, told without tokenising; very many where that cannot be told."""
+        ...
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text up to the first end-of-sequence; padding is dropped, ids out of range are unknown."""
         ...
@@ -68,7 +73,7 @@ def load(spec: str, data_dir: str | None = None) -> Vocabulary:
         end-of-sequence at other ids than 0 and 1.
     """
     name, extra_ids = parse_spec(spec)
-    if name == _BYTES:
+    if name == BYTES:
         return ByteVocabulary(spec, extra_ids)
     path = resources.resolve(name, data_dir)
     version = os.stat(path).st_mtime_ns if "://" not in path else 0
@@ -79,7 +84,7 @@ def parse_spec(spec: str) -> tuple[str, int]:
     """Splits `name?extra_ids=n` into the name and n."""
     name, question, query = spec.partition("?")
     if not question:
-        return name, 0 if name == _BYTES else DEFAULT_EXTRA_IDS
+        return name, 0 if name == BYTES else DEFAULT_EXTRA_IDS
     key, _, value = query.partition("=")
     if key != "extra_ids" or not value.isdecimal():
         raise UserError(
@@ -137,6 +142,10 @@ class SentencePieceVocabulary:
                 "pad_id=0, eos_id=1, unk_id=2"
             )
         self._processor = processor
+        # Whether no normalisation rule of the model makes more than one character of one of these.
+        self._plain_ascii = all(
+            len(processor.Normalize(chr(i)).lstrip("▁")) <= 1 for i in range(128)
+        )
         self.spec = spec
         self.path: str | None = path
         self.extra_ids = extra_ids
@@ -152,6 +161,10 @@ class SentencePieceVocabulary:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self._processor.Encode(list(texts), out_type=int, num_threads=1)
 
+    def most_tokens(self, text: str) -> int:
+        # A piece covers a character at least, and one is put before the text.
+        return len(text) + 1 if self._plain_ascii and text.isascii() else sys.maxsize
+
     def decode(self, ids: Iterable[int]) -> str:
         inside = [i if 0 <= i < self.size else self.unk_id for i in _before_end(ids)]
         return self._processor.DecodeIds(inside)
@@ -166,7 +179,7 @@ class SentencePieceVocabulary:
 class ByteVocabulary:
     """Equal to `seqio.ByteVocabulary(extra_ids)`: id = UTF-8 byte + 3 (ByT5, arXiv 2105.13626)."""
 
-    def __init__(self, spec: str = _BYTES, extra_ids: int = 0):
+    def __init__(self, spec: str = BYTES, extra_ids: int = 0):
         self.spec = spec
         self.path: str | None = None
         self.extra_ids = extra_ids
@@ -181,6 +194,9 @@ class ByteVocabulary:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
+
+    def most_tokens(self, text: str) -> int:
+        return 4 * len(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         top = _BYTES_OFFSET + 256

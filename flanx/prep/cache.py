@@ -1,28 +1,32 @@
 """`flanx cache`: every task of the requests rendered, tokenised and stored once; a manifest for each request."""
 
 import contextlib
-import os
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from flanx import registry
 from flanx.data import manifest as manifests
-from flanx.data import store
+from flanx.data import temporary
 from flanx.data.manifest import Entry, Manifest
-from flanx.data.request import StoreRequest
+from flanx.data.request import StoreRequest, safe_name
 from flanx.errors import UserError
+from flanx.prep import lock, server
 from flanx.prep import progress as displays
+from flanx.prep.filtering import mixture
 from flanx.prep.inputs import Inputs
+from flanx.prep.jobs import Job, jobs
 from flanx.prep.plan import Plan, plan, vocabulary_files
 from flanx.prep.pool import run_all, worker_count
 from flanx.prep.progress import Progress
-from flanx.prep.unit import DISK_FULL, Result, Unit
+from flanx.prep.unit import DISK_FULL, Result
 
 _NAMED_FAILURES = 10  # more than these are only counted
 _NAMED_CHARACTERS = 400
 
 Results = Mapping[tuple, Result]
+Run = Callable[[Sequence[Job], int], Generator[Result, None, None]]
 
 
 def cache(
@@ -32,6 +36,7 @@ def cache(
     progress: Progress | None = None,
     verify: bool = False,
     force: bool = False,
+    run: Run = run_all,
 ) -> list[Manifest]:
     """Makes what is missing of the requests' token stores, and their manifests.
 
@@ -44,6 +49,7 @@ def cache(
       progress: display; None for a bar on a terminal and lines elsewhere.
       verify: compare the checksum of every store that is there, and make damaged ones again.
       force: make every store again.
+      run: what runs the jobs: this machine's processes, or `flanx.prep.beam_runner`.
 
     Returns:
       The requests' manifests, in their order.
@@ -52,6 +58,8 @@ def cache(
       UserError: tasks that failed, by name; or no space is left; or nothing to train on remains.
     """
     wanted = list(requests)
+    for request in wanted:
+        _refuse_address(request.cache_dir)
     ready = [None if verify or force else manifests.ready(request) for request in wanted]
     plans = {
         i: plan(request, force=force, verify=verify)
@@ -59,55 +67,69 @@ def cache(
         if ready[i] is None
     }
     inputs = _inputs(plans.values())
-    units = _largest_first(plans.values())
-    with progress or displays.default() as shown:
+    todo = jobs(plans.values(), server.core_count() if workers is None else workers)
+    with contextlib.ExitStack() as stack:
+        for folder in sorted({unit.cache_dir for job in todo for unit in job.units}):
+            _make_folder(Path(folder))
+            if force:
+                _forget_parts(Path(folder), todo)
+            stack.enter_context(lock.filling(folder))
+        shown = stack.enter_context(progress or displays.default())
         for note in dict.fromkeys(note for p in plans.values() for note in p.notes):
             shown.warn(note)
-        results = _run(units, workers, shown)
+        for p in plans.values():
+            mixture.index_overlaps(p, shown)
+        results = _run(todo, worker_count(workers, todo), shown, run)
         found = []
         for i, request in enumerate(wanted):
             manifest = ready[i]
             if manifest is None:
-                manifest = _manifest(plans[i], results, inputs, shown)
+                manifest = _manifest(plans[i], _distinct(plans[i], results, shown), inputs, shown)
+                manifest = replace(manifest, unread=_unread(plans[i], results, manifest))
                 _save(manifest, request)
             found.append(manifest)
     return found
 
 
-def _largest_first(plans: Iterable[Plan]) -> list[Unit]:
-    """Every store's unit once, those with the most data first, so that no large one is left for the end."""
-    sizes: dict[tuple, int] = {}
-    units: dict[tuple, Unit] = {}
-    for p in plans:
-        for unit in p.units:
-            units[unit.identity] = unit
-            sizes[unit.identity] = sum(map(os.path.getsize, p.data.get(unit.task, ())))
-    return sorted(units.values(), key=lambda unit: -sizes[unit.identity])
-
-
-def _run(units: Sequence[Unit], workers: int | None, progress: Progress) -> Results:
-    """Runs all units; raises UserError naming those that failed once the others are done."""
-    for folder in {Path(unit.cache_dir) for unit in units}:
-        _make_folder(folder)
-    progress.start(len(units))
+def _run(todo: Sequence[Job], workers: int, progress: Progress, run: Run) -> Results:
+    """Runs all jobs; raises UserError naming the tasks that failed once the others are done."""
+    costs = {unit.identity: job.cost / len(job.units) for job in todo for unit in job.units}
+    progress.start(len(costs), sum(costs.values()))
     results: dict[tuple, Result] = {}
     failed: list[Result] = []
-    with contextlib.closing(run_all(units, worker_count(workers, len(units)))) as arriving:
+    parted: set[tuple] = set()
+    with contextlib.closing(run(todo, workers)) as arriving:
         for result in arriving:
             unit = result.unit
             if result.disk_full:
                 raise UserError(_no_space(unit.cache_dir, f"caching '{unit.task}'"))
+            if unit.shard is not None:
+                parted.add(unit.identity)
+                progress.part(unit.task, costs[unit.identity] / unit.shard[1])
+                continue
             if result.failure is not None:
                 failed.append(result)
             else:
                 results[unit.identity] = result
             if result.repaired:
                 progress.warn(f"'{unit.task}' was damaged and is made anew: {result.repaired}")
-            progress.advance(unit.task, int(result.meta.get("examples", 0)))
+            cost = 0.0 if unit.identity in parted else costs[unit.identity]
+            examples = int(result.meta.get("examples", 0))
+            progress.advance(unit.task, examples, cost, result.written)
     if failed:
         progress.stop()
-        raise UserError(_failures(failed, len(units)))
+        raise UserError(_failures(failed, len(costs)))
     return results
+
+
+def _distinct(p: Plan, results: Results, progress: Progress) -> Results:
+    """The results without the duplicates that the request's filters name."""
+    try:
+        return mixture.without_duplicates(p, results, progress)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(_no_space(p.request.cache_dir, "leaving out duplicates")) from error
 
 
 def _save(manifest: Manifest, request: StoreRequest) -> None:
@@ -150,15 +172,32 @@ def _short(text: str) -> str:
     return line if len(line) <= _NAMED_CHARACTERS else line[: _NAMED_CHARACTERS - 3] + "..."
 
 
+def _refuse_address(cache_dir: str) -> None:
+    if "://" in cache_dir:
+        raise UserError(
+            f"CACHE_DIR {cache_dir}: token stores are memory-mapped, so they lie in a folder: mount the bucket "
+            "(gcsfuse, say), or cache to a local folder and copy it"
+        )
+
+
+def _forget_parts(folder: Path, todo: Sequence[Job]) -> None:
+    """Parts that an interrupted run left are not gone on from where everything is to be made again."""
+    for job in todo:
+        for unit in job.units:
+            for left in (folder / safe_name(unit.task)).glob(f".parts-{safe_name(unit.split)}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "manifests").mkdir(exist_ok=True)
+        (folder / lock.NAME).touch()
     except OSError as error:
         raise UserError(
             f"cannot write to {folder} ({error.strerror}); set CACHE_DIR to another folder"
         ) from error
-    store.sweep(folder / "manifests")
+    temporary.sweep(folder / "manifests")
 
 
 def _inputs(plans: Iterable[Plan]) -> Inputs:
@@ -214,7 +253,16 @@ def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> 
         vocabulary={"spec": words.spec, "fingerprint": words.fingerprint, "size": words.size},
         entries=entries,
         inputs=inputs.records(_input_files(p)),
+        left_out={name: dict(found[name].meta["dropped"]) for name in empty},
     )
+
+
+def _unread(p: Plan, results: Results, manifest: Manifest) -> list[str]:
+    """What the plan has made that is no entry's: stores, and what its filters compare with."""
+    entries = {entry.path for entry in manifest.entries}
+    made = [results[unit.identity] for unit in p.units]
+    compared = {overlap.path for overlap in p.overlaps}.union(r.sketch for r in made if r.sketch)
+    return sorted({result.path for result in made} - entries | compared)
 
 
 def _entry(task: str, spec: "registry.TaskSpec | None", result: Result, rate: float) -> Entry:

@@ -13,6 +13,9 @@ from flanx.data import vocabulary
 from flanx.data.request import StoreRequest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
+from flanx.prep.filtering import engine as filter_engine
+from flanx.prep.filtering import mixture
+from flanx.prep.filtering.overlap import Overlap
 from flanx.prep.unit import Unit, engine_files
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class Plan:
       code: code files that the result depends on.
       data: data files of each task, by task name; a task whose files are missing has none here.
       notes: what the user should know of what was left out.
+      overlaps: what the request's Decontaminate filters compare with.
     """
 
     request: StoreRequest
@@ -40,6 +44,7 @@ class Plan:
     code: tuple[str, ...]
     data: dict[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -75,9 +80,9 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
             task=one.task,
             split=request.split,
             lengths=dict(request.feature_lengths),
-            vocabulary=spec,
+            vocabulary=_whole_spec(spec, request.data_dir),
             cache_dir=str(Path(request.cache_dir).expanduser().absolute()),
-            data_dir=request.data_dir,
+            data_dir=_whole_folder(request.data_dir),
             seed=request.seed,
             max_examples=request.max_examples,
             for_eval=request.for_eval,
@@ -102,7 +107,14 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
     if len(missing) == len(selected):
         more = f" ({len(missing)} tasks without data, this the first)" if len(missing) > 1 else ""
         raise UserError(f"task '{selected[0].task}': {missing[0]}{more}")
-    return Plan(request, words, selected, units, tuple(sorted(code)), data, tuple(notes))
+    code.update(filter_engine.files(request.filters))
+    units, overlaps = mixture.with_filters(request, selected, units, words)
+    for overlap in overlaps:
+        code.update(overlap.files)
+        notes += overlap.notes
+    return Plan(
+        request, words, selected, units, tuple(sorted(code)), data, tuple(notes), tuple(overlaps)
+    )
 
 
 def _data_files(one: "Selected", request: StoreRequest) -> tuple[str, ...]:
@@ -140,6 +152,22 @@ def _vocabulary_spec(request: StoreRequest, selected: Sequence["Selected"]) -> s
                 "that flanx tokenises"
             )
     return chosen
+
+
+def _whole_folder(data_dir: str | None) -> str | None:
+    """The data folder as it is called in any working directory and any process."""
+    folder = resources.data_dir(data_dir)
+    if folder is None or "://" in folder:
+        return folder
+    return os.path.abspath(os.path.expanduser(folder))
+
+
+def _whole_spec(spec: str, data_dir: str | None) -> str:
+    """The vocabulary likewise; one that ships in a package, and bytes, are called the same everywhere."""
+    name, question, query = spec.partition("?")
+    if name == vocabulary.BYTES or "://" in name:
+        return spec
+    return f"{resources.resolve(name, data_dir)}{question}{query}"
 
 
 def _registering_modules(imports: Sequence[str]) -> list[str]:

@@ -2,54 +2,108 @@
 
 import multiprocessing
 import os
+import queue
 import signal
 import threading
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from flanx.prep.unit import Result, Unit, run
+from flanx.prep import server
+from flanx.prep import unit as work
+from flanx.prep.jobs import Job
+from flanx.prep.unit import Result, Unit
+
+_KILLED = "a cache process was killed, most likely for want of memory; run again with fewer --workers to go on"
+_SMALL = 1 << 20  # bytes of data that are done before a second process has started
 
 
-def worker_count(wanted: int | None, units: int) -> int:
-    """Processes to use: `wanted`, else one a core, and never more than there are units.
+def worker_count(wanted: int | None, jobs: Sequence[Job]) -> int:
+    """Processes to use: `wanted`, else one a core, and never more than there are pieces of work.
 
-    0 means this process alone; so does a single unit, which gains nothing from a process of its own.
+    0 means this process alone; so does, unless a number is wanted, so little work that a process of its own is no gain.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = (cores or 1) if wanted is None else max(wanted, 0)
-    return 0 if units <= 1 and wanted is None else min(count, units)
+    pieces = sum(job.shards for job in jobs)
+    if wanted is not None:
+        return min(max(wanted, 0), pieces)
+    if pieces <= 1 or sum(job.cost for job in jobs) < _SMALL:
+        return 0
+    return min(server.core_count(), pieces)
 
 
-def run_all(units: Sequence[Unit], workers: int) -> Generator[Result, None, None]:
-    """Results as they come. A worker that dies takes its unit with it as a named failure.
+def run_all(jobs: Sequence[Job], workers: int) -> Generator[Result, None, None]:
+    """A result for each unit and, before it, for each of its shards, as they come.
 
-    Processes are spawned: nothing of this process (threads, TensorFlow, JAX) leaks into them. Closing the
-    iterator early stops them.
+    A worker that dies takes its units with it as named failures.
+
+    Closing the iterator early stops the workers.
+
+    Args:
+      jobs: what to do, in the order to start in.
+      workers: processes; 0 for this one alone.
     """
     if not workers:
-        yield from map(run, units)
+        for job in jobs:
+            yield from work.run_each(job.units)
         return
     executor = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_watch_parent
+        workers, mp_context=server.start(), initializer=_begin, initargs=(dict(os.environ),)
     )
     try:
-        futures: dict[Future[Result], Unit] = {executor.submit(run, unit): unit for unit in units}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                yield Result(
-                    futures[future],
-                    failure="a cache process was killed, most likely for want of memory; run again "
-                    "with fewer --workers to go on",
-                )
+        yield from _Schedule(executor, jobs).results()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _watch_parent() -> None:
-    """Ends this worker when its parent dies (it would wait for work for ever) or the user interrupts."""
+class _Schedule:
+    """Which job each future belongs to; a task's shards are joined as soon as the last of them is there."""
+
+    def __init__(self, executor: ProcessPoolExecutor, jobs: Sequence[Job]):
+        self._executor = executor
+        self._done: queue.SimpleQueue[Future[list[Result]]] = queue.SimpleQueue()
+        self._jobs: dict[Future[list[Result]], Job] = {}
+        self._shards: dict[Job, list[Result]] = {}
+        for job in jobs:
+            if job.shards == 1:
+                self._submit(job, work.run_each, job.units)
+            else:
+                self._shards[job] = []
+                for piece in job.pieces():
+                    self._submit(job, work.run_each, (piece,))
+
+    def results(self) -> Generator[Result, None, None]:
+        while self._jobs:
+            future = self._done.get()
+            job = self._jobs.pop(future)
+            try:
+                found = future.result()
+            except BrokenProcessPool:
+                found = [Result(unit, failure=_KILLED) for unit in job.units]
+            if job not in self._shards:
+                yield from found
+                continue
+            yield from found
+            self._shards[job] += found
+            if len(self._shards[job]) == job.shards:
+                self._submit(job, _join, job.units[0], tuple(self._shards.pop(job)))
+
+    def _submit(self, job: Job, function: Callable[..., list[Result]], *args: object) -> None:
+        try:
+            future = self._executor.submit(function, *args)
+        except BrokenProcessPool as error:
+            future = Future()
+            future.set_exception(error)
+        self._jobs[future] = job
+        future.add_done_callback(self._done.put)
+
+
+def _join(unit: Unit, shards: Sequence[Result]) -> list[Result]:
+    return [work.join(unit, shards)]
+
+
+def _begin(environment: dict[str, str]) -> None:
+    """Takes over the caller's environment, and ends this worker when its caller dies or the user interrupts."""
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     parent = multiprocessing.parent_process()
     if parent is not None:

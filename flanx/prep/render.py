@@ -2,12 +2,15 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flanx.data.store import Example
 from flanx.data.vocabulary import Vocabulary
+from flanx.prep.filtering.sieve import Sieve
 from flanx.prep.tally import EMPTY_TARGET, Tally
 from flanx.registry import Dropped, Rendered
+from flanx.registry.rendering import Renderer
+from flanx.registry.sources import Row
 
 if TYPE_CHECKING:
     from flanx.prep.unit import Unit
@@ -27,32 +30,74 @@ def examples(
       vocabulary: tokeniser.
       tally: filled with what is dropped and clipped.
     """
-    rows = spec.render(
+    rows = numbered_rows(spec, unit)
+    return of_rows(rows, renderer(spec, unit, vocabulary), vocabulary, tally, sieve(spec, unit))
+
+
+def sieve(spec: "TaskSpec", unit: "Unit") -> Sieve | None:
+    """The unit's filters at work; None where it has none."""
+    return Sieve(unit, spec) if unit.filters else None
+
+
+def renderer(spec: "TaskSpec", unit: "Unit", vocabulary: Vocabulary) -> Renderer:
+    """What renders single rows of the unit's split."""
+    return spec.renderer(
         unit.split,
         feature_lengths=unit.lengths,
         vocabulary=vocabulary,
         seed=unit.seed,
         data_dir=unit.data_dir,
-        max_examples=unit.max_examples,
     )
+
+
+def numbered_rows(spec: "TaskSpec", unit: "Unit") -> Iterator[tuple[int, Row]]:
+    """The rows of the unit's split with their places."""
+    rows = spec.source.rows(unit.split, unit.data_dir)
+    return enumerate(itertools.islice(rows, unit.max_examples))
+
+
+def of_rows(
+    rows: Iterable[tuple[int, Row]],
+    render: Renderer,
+    vocabulary: Vocabulary,
+    tally: Tally,
+    sieve: Sieve | None = None,
+) -> Iterator[Example]:
+    """Renders and tokenises rows that come with their places in the split."""
     for batch in _batches(rows):
         rendered = []
-        for row in batch:
-            if isinstance(row, Dropped):
-                tally.dropped[row.reason] += 1
+        fields = []
+        for index, row in batch:
+            one = render(index, row)
+            if isinstance(one, Dropped):
+                tally.dropped[one.reason] += 1
             else:
-                rendered.append(row)
-        yield from _tokenised(rendered, vocabulary, tally)
+                rendered.append(one)
+                wanted = sieve is not None and sieve.needs_fields
+                fields.append(render.fields(index, row) if wanted else None)
+        yield from _tokenised(rendered, fields, vocabulary, tally, sieve)
 
 
-def _tokenised(rendered: list[Rendered], vocabulary: Vocabulary, tally: Tally) -> Iterator[Example]:
+def _tokenised(
+    rendered: list[Rendered],
+    fields: list[dict[str, Any] | None],
+    vocabulary: Vocabulary,
+    tally: Tally,
+    sieve: Sieve | None,
+) -> Iterator[Example]:
     inputs = vocabulary.encode_batch([row.inputs for row in rendered])
     targets = vocabulary.encode_batch([row.targets for row in rendered])
     end = vocabulary.eos_id
-    for row, input_ids, target_ids in zip(rendered, inputs, targets, strict=True):
+    for row, own, input_ids, target_ids in zip(rendered, fields, inputs, targets, strict=True):
         if not target_ids:
             tally.dropped[EMPTY_TARGET] += 1
             continue
+        if sieve is not None:
+            tokens = (len(input_ids), len(target_ids))
+            why = sieve.reason(row.index, row.inputs, row.targets, tokens, own, row.options)
+            if why is not None:
+                tally.dropped[why] += 1
+                continue
         tally.kept += 1
         yield Example(
             inputs=tally.fit("inputs", [*input_ids, end], end),
@@ -65,7 +110,7 @@ def _tokenised(rendered: list[Rendered], vocabulary: Vocabulary, tally: Tally) -
         )
 
 
-def _batches(rows: Iterable[Rendered | Dropped]) -> Iterator[list[Rendered | Dropped]]:
+def _batches(rows: Iterable[tuple[int, Row]]) -> Iterator[list[tuple[int, Row]]]:
     iterator = iter(rows)
     while batch := list(itertools.islice(iterator, _BATCH)):
         yield batch

@@ -13,6 +13,7 @@ import numpy as np
 from flanx.data.store import FEATURES, Example
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError, did_you_mean
+from flanx.prep.filtering.sieve import Sieve
 from flanx.prep.tally import EMPTY_TARGET, Tally
 from flanx.registry.fingerprint import code_files, code_hash, file_hash
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from flanx.prep.unit import Unit
 
 
-def examples(unit: "Unit", vocabulary: Vocabulary, tally: Tally) -> Iterator[Example]:
+def examples(
+    unit: "Unit", vocabulary: Vocabulary, tally: Tally, sieve: Sieve | None = None
+) -> Iterator[Example]:
     """The split as `task.get_dataset(lengths, split, shuffle=False)` gives it, except for what is too long.
 
     Ids are as the task's own preprocessors left them, EOS or no EOS. A feature that is longer than its length is cut
@@ -32,6 +35,7 @@ def examples(unit: "Unit", vocabulary: Vocabulary, tally: Tally) -> Iterator[Exa
       unit: the SeqIO task's name, split and lengths.
       vocabulary: the one the task was checked to agree with; decodes texts that the task does not carry.
       tally: filled with what is dropped and clipped.
+      sieve: filters, which see the tokens without EOS and the texts in place of fields.
     """
     task = get(unit.task)
     if unit.split not in task.splits:
@@ -57,8 +61,19 @@ def examples(unit: "Unit", vocabulary: Vocabulary, tally: Tally) -> Iterator[Exa
         if not any(t != ends.get("targets") for t in tokens["targets"]):
             tally.dropped[EMPTY_TARGET] += 1
             continue
-        tally.kept += 1
         texts = {name: _text(row, name, tokens[name], vocabulary) for name in FEATURES}
+        if sieve is not None:
+            sizes = [
+                len(tokens[name]) - (tokens[name][-1:] == [ends.get(name)]) for name in FEATURES
+            ]
+            options = _strings(row.get("options"))
+            why = sieve.reason(
+                index, texts["inputs"], texts["targets"], (sizes[0], sizes[1]), options=options
+            )
+            if why is not None:
+                tally.dropped[why] += 1
+                continue
+        tally.kept += 1
         fitted = {}
         for name in FEATURES:
             full = len(tokens[name]) == unit.lengths[name]

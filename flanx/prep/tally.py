@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flanx.errors import UserError
 
@@ -67,6 +68,24 @@ class Tally:
                 f"{self.longest['targets']}, EOS included; set targets in TASK_FEATURE_LENGTHS to "
                 f"{self.shortest_target} at least"
             )
+
+    def state(self) -> dict[str, Any]:
+        """All counts, for `add`: of a part of the rows."""
+        return {
+            **self.to_json(),
+            "kept": self.kept,
+            "shortest_target": self.shortest_target,
+        }
+
+    def add(self, state: Mapping[str, Any]) -> None:
+        """Adds the counts of another part of the rows."""
+        self.kept += state["kept"]
+        self.dropped.update(state["dropped"])
+        self.clipped.update(state["clipped"])
+        for name, most in state["longest"].items():
+            self.longest[name] = max(self.longest[name], most)
+        shortest = [n for n in (self.shortest_target, state["shortest_target"]) if n is not None]
+        self.shortest_target = min(shortest, default=None)
 
     def to_json(self) -> dict[str, dict[str, int]]:
         """What meta.json keeps."""

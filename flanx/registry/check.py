@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from flanx.registry.exemplars import identity
+from flanx.registry.exemplars import answer_names, identity, identity_names
 from flanx.registry.leaks import lists_options, names_options
 from flanx.registry.rendering import Dropped, Rendered, Renderer
 from flanx.registry.spec import TaskSpec
@@ -190,7 +190,7 @@ def _check_templates(spec: TaskSpec, found: _Found) -> None:
 
 def _check_rows(spec: TaskSpec, found: _Found, data_dir: str | None) -> None:
     """Rows that occur twice in a split, and train rows that occur in another."""
-    asked, answered = _row_fields(spec)
+    asked, answered = identity_names(spec.templates), answer_names(spec.templates)
     train: set[tuple[str, ...]] = set()
     for split in sorted(spec.splits, key=lambda name: name != "train"):
         render = spec.renderer(split, data_dir=data_dir)
@@ -213,16 +213,6 @@ def _rows(
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for index, row in enumerate(itertools.islice(spec.source.rows(split, data_dir), MAX_ROWS)):
         yield index, render.fields(index, row)
-
-
-def _row_fields(spec: TaskSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The fields that ask, and those that answer, in the dataset's templates that are not inverted."""
-    asked: set[str] = set()
-    answered: set[str] = set()
-    for template in spec.templates:
-        asked |= template.input_fields - {OPTIONS, EXEMPLARS}
-        answered |= template.target_fields
-    return tuple(sorted(asked - answered or asked)), tuple(sorted(answered))
 
 
 def _literal(template: Template) -> str:

@@ -29,6 +29,11 @@ def identity_names(templates: Sequence[Template]) -> tuple[str, ...]:
     return tuple(sorted(inputs - targets or inputs))
 
 
+def answer_names(templates: Sequence[Template]) -> tuple[str, ...]:
+    """Fields that the targets show."""
+    return tuple(sorted({name for template in templates for name in template.target_fields}))
+
+
 def identity(fields: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
     """The values of the named fields, white space evened out."""
     return tuple(" ".join(str(fields.get(name, "")).split()) for name in names)

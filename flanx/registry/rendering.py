@@ -178,10 +178,8 @@ class Renderer:
         query = values.inputs(template, options=block)
         if not inside:
             query = dress.query(len(pairs) + 1, query)
-        kept = few_shot.fitting(
-            [dress.exemplar(n, *pair) + dress.separator for n, pair in enumerate(pairs, 1)],
-            self._budget(query),
-            self._exemplar_tokens,
+        kept = self._fitting(
+            query, [dress.exemplar(n, *pair) + dress.separator for n, pair in enumerate(pairs, 1)]
         )
         if not kept:
             raise Drop("no exemplar fits the inputs")
@@ -239,10 +237,20 @@ class Renderer:
         block = "" if style is None else style.block(values.options, with_end=False)
         return values.inputs(template, options=block), values.target(template, style)
 
-    def _budget(self, query: str) -> int | None:
+    def _fitting(self, query: str, texts: Sequence[str]) -> list[int]:
+        """Places of the exemplars that fit beside the query; what surely fits is not tokenised to count it."""
+        everything = list(range(len(texts)))
         if self._inputs_length is None or self._vocabulary is None:
-            return None
-        return self._spec.few_shot.budget(self._inputs_length, self._tokens(query))
+            return everything
+        budget = partial(self._spec.few_shot.budget, self._inputs_length)
+        most = getattr(self._vocabulary, "most_tokens", None)
+        if most is not None:
+            room = budget(most(query))
+            if sum(map(most, texts)) <= room:
+                return everything
+            if room > 0 and sum(map(self._exemplar_tokens, texts)) <= room:
+                return everything
+        return few_shot.fitting(texts, budget(self._tokens(query)), self._exemplar_tokens)
 
     def _tokens(self, text: str) -> int:
         return len(self._vocabulary.encode(text))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flanx.data import store
+from flanx.data import store, temporary
 from flanx.data.store import Example, StoreDamaged
 
 META = {"task": "t", "split": "train", "key": "k", "dropped": {}, "clipped": {}}
@@ -183,10 +183,55 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
     content = bytearray(path.read_bytes())
     values = store.open(folder).feature("inputs")[0].tobytes()
     content[bytes(content).index(values)] ^= 1
+    times = path.stat()
     path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a failing disk does it
     store.open(folder)
     with pytest.raises(StoreDamaged, match="checksum differs"):
         store.verify(folder)
+
+
+def test_what_was_written_to_later_is_compared_with_its_checksum(tmp_path):
+    folder = tmp_path / "s"
+    meta = store.write(folder, ROWS, dict(META), vocabulary_size=99)
+    path = folder / "tokens.arrow"
+    content = path.read_bytes()
+    later = (folder / "meta.json").stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(later, later))  # copied, say: looked at once and then taken as whole
+    assert store.looks_whole(str(folder), meta["bytes"])
+    assert (folder / "meta.json").stat().st_mtime_ns != later - 10**9
+    flipped = bytearray(content)
+    flipped[content.index(store.open(folder).feature("targets")[0].tobytes())] ^= 1
+    path.write_bytes(flipped)
+    later = (folder / "meta.json").stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(later, later))
+    assert not store.looks_whole(str(folder), meta["bytes"])
+    with pytest.raises(StoreDamaged, match="checksum differs"):
+        store.open(folder)
+
+
+@pytest.mark.parametrize("for_eval", [False, True])
+def test_stores_among_the_rows_are_copied_as_they_lie(tmp_path, for_eval):
+    rows = [
+        Example(
+            [i + 3, 1], [9] * (i % 3) + [1], i, i % 2, f"t{i}", (f"r{i}",), ("a",) if i else None
+        )
+        for i in range(9)
+    ]
+
+    def write(name, items):
+        return store.write(
+            tmp_path / name, items, dict(META), vocabulary_size=99, for_eval=for_eval
+        )
+
+    whole = write("whole", rows)
+    write("a", rows[:4])
+    write("b", rows[4:])
+    parts = [store.open(tmp_path / name) for name in "ab"]
+    assert write("bulk", parts)["sha256"] == whole["sha256"]
+    assert (
+        write("single", [row for part in parts for row in part.rows()])["sha256"] == whole["sha256"]
+    )
 
 
 def test_looks_whole_sees_size_and_end(tmp_path):
@@ -200,16 +245,16 @@ def test_looks_whole_sees_size_and_end(tmp_path):
 
 
 def test_sweep_takes_what_dead_processes_left(tmp_path):
-    host = store.temporary_prefix().split("-")[1]
+    host = temporary.prefix().split("-")[1]
     dead = 2**22 + 1  # above the largest process id
     names = [f".tmp-{host}-{dead}-0-a", f".tmp-elsewhere-{dead}-0-b", f".tmp-elsewhere-{dead}-0-c"]
     for name in [*names, "train-k"]:
         (tmp_path / name).mkdir()
     (tmp_path / f".tmp-{host}-{dead}-1-m.json").touch()
-    mine = f"{store.temporary_prefix()}mine"
+    mine = f"{temporary.prefix()}mine"
     (tmp_path / mine).mkdir()
     os.utime(tmp_path / names[2], (0, 0))
-    removed = store.sweep(tmp_path)
+    removed = temporary.sweep(tmp_path)
     assert removed == sorted([names[0], names[2], f".tmp-{host}-{dead}-1-m.json"])
     assert sorted(os.listdir(tmp_path)) == sorted([names[1], "train-k", mine])
-    assert store.sweep(tmp_path / "nowhere") == []
+    assert temporary.sweep(tmp_path / "nowhere") == []

@@ -5,6 +5,8 @@ import pickle
 import warnings
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flanx.data import vocabulary
 from flanx.errors import UserError
@@ -145,3 +147,18 @@ def test_a_missing_model_is_named():
 def test_a_malformed_spec_is_named(spec):
     with pytest.raises(UserError, match="is not understood; write"):
         vocabulary.load(spec)
+
+
+@pytest.mark.parametrize("spec", ["pkg://flanx.tasks.playground_parts/vocabulary.model", "bytes"])
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=40) | st.text(st.characters(max_codepoint=127), max_size=40))
+def test_most_tokens_is_never_too_few(spec, text):
+    words = vocabulary.load(spec)
+    assert words.most_tokens(text) >= len(words.encode(text))
+
+
+def test_most_tokens_of_plain_text_is_near_its_length(texts, shared_data):
+    words = vocabulary.load(str(shared_data / MODEL))
+    assert words.most_tokens("a plain text") == 13
+    assert words.most_tokens("na\u00efve") > 10**9  # one character may become many
+    assert all(words.most_tokens(text) >= len(words.encode(text)) for text in texts)

@@ -22,13 +22,15 @@ class Record(Progress):
     def __init__(self):
         self.total = 0
         self.done = []
+        self.made = 0
         self.warnings = []
 
-    def start(self, total):
+    def start(self, total, work=0.0):
         self.total = total
 
-    def advance(self, name, examples):
+    def advance(self, name, examples, work=0.0, made=True):
         self.done.append(name)
+        self.made += made
 
     def warn(self, text):
         self.warnings.append(text)
@@ -127,6 +129,25 @@ def test_only_what_is_missing_is_made(collection):
     assert display.done == []
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_mixture_that_grows_makes_only_what_is_new(collection, workers):
+    shop = collection(one=4, two=20, three=20)
+    (before,) = cache(
+        [shop.request(mixture=f"{shop.name}.t*")], workers=workers, progress=Progress()
+    )
+    display = Record()
+    (after,) = cache([shop.request()], workers=workers, progress=display)
+    assert len(display.done) == 3
+    assert display.made == 1
+    assert after.entries[1:] == before.entries
+
+
+def test_stores_are_kept_in_folders_alone(collection):
+    shop = collection(one=2)
+    with pytest.raises(UserError, match=r"CACHE_DIR gs://bucket/x: token stores are memory-mapped"):
+        cache([shop.request(cache_dir="gs://bucket/x")], workers=0, progress=Progress())
+
+
 def test_touching_a_file_changes_nothing(collection):
     shop = collection(one=2)
     request = shop.request()
@@ -193,7 +214,9 @@ def test_verify_finds_a_flipped_bit_that_cheap_checks_cannot(collection):
     tokens = folder / "tokens.arrow"
     content = bytearray(tokens.read_bytes())
     content[content.index(store.open(folder).inputs(0).tobytes())] ^= 1
+    times = tokens.stat()
     tokens.write_bytes(content)
+    os.utime(tokens, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert manifests.ready(request) is not None
     display = Record()
     cache([request], workers=0, progress=display, verify=True)
@@ -333,7 +356,7 @@ def test_a_disk_that_is_full_for_the_manifest_is_said(collection, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(manifests, "asdict", full)
+    monkeypatch.setattr(manifests, "_fields", full)
     with pytest.raises(UserError, match="no space left"):
         cache([shop.request()], workers=0, progress=Progress())
     assert not list((shop.cache_dir / "manifests").iterdir())

@@ -1,5 +1,6 @@
 """Mixtures: what patterns select, how parts weigh, and nested subsets of datasets."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,44 @@ def test_examples_proportional_with_cap_and_inverted_share(collections: None):
     assert of_dataset(rates, "a.1") == pytest.approx(30)
     assert rates["a.0.inv"] == pytest.approx(0.3 * rates["a.0.zs_opt"])
     assert of_dataset(rates_of("mix", 20), "a.0") == pytest.approx(20)
+
+
+@given(
+    st.lists(st.integers(1, 10**6), min_size=4, max_size=4),
+    st.sampled_from([None, 1, 700]),
+    st.sampled_from([1.0, 2.0, 3.5]),
+)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20
+)
+def test_temperature_is_seqios(
+    collections: None, sizes: list[int], cap: int | None, temperature: float
+):
+    with registry.isolated():
+        for number in range(4):
+            flanx.register(
+                f"t.{number}",
+                source=flanx.Generated(lambda split, index: {"text": "x"}, train=1),
+                fields=lambda row: row,
+                templates=[flanx.Template("{text}", "{text}")],
+            )
+        flanx.mixture("mix", ["t.*"], cap=cap, temperature=temperature)
+        selected = registry.resolve("mix", template_types=("zs_noopt",))
+        counts = dict(zip((one.task for one in selected), sizes, strict=True))
+        rates = registry.rates(selected, counts)
+    for task, size in counts.items():
+        assert rates[task] == pytest.approx(min(size, cap or size) ** (1 / temperature))
+
+
+def test_temperature_of_a_part_and_of_mixtures_inside(collections: None):
+    flanx.mixture("inner", ["a.1", Part("a.2", temperature=3)])
+    flanx.mixture("mix", ["a.0", Part("b.0", temperature=1), Part("inner", cap=64)], temperature=2)
+    rates = rates_of("mix", 10_000)
+    assert of_dataset(rates, "a.0") == pytest.approx(100)
+    assert of_dataset(rates, "b.0") == pytest.approx(10_000)
+    assert of_dataset(rates, "a.1") == pytest.approx(8)
+    assert of_dataset(rates, "a.2") == pytest.approx(4)
+    assert rates["a.0.inv"] == pytest.approx(0.3 * rates["a.0.zs_opt"])
 
 
 def test_template_types_and_their_shares(collections: None):
@@ -156,6 +195,39 @@ def test_rates_take_linear_work(monkeypatch: pytest.MonkeyPatch):
     assert sum(rates.values()) == pytest.approx(1.0)
 
 
+def test_resolving_takes_linear_work():
+    """Python function calls, for a mixture of mixtures that name every dataset, and one that takes a glob."""
+
+    def calls(datasets: int) -> int:
+        with registry.isolated():
+            for number in range(datasets):
+                flanx.register(
+                    f"a.{number}",
+                    source=flanx.Generated(lambda split, index: {"text": "x"}, train=1),
+                    fields=lambda row: row,
+                    templates=[flanx.Template("{text}", "{text}")],
+                )
+            flanx.mixture("named", [f"a.{number}" for number in range(datasets)])
+            flanx.mixture("glob", [Part("a.*", exclude=("a.1", "a.2"))])
+            flanx.mixture("all", [Part("named", share=1), Part("glob", share=2)])
+            made = 0
+
+            def count(frame: Any, event: str, argument: Any) -> None:
+                nonlocal made
+                made += event in ("call", "c_call")
+
+            sys.setprofile(count)
+            try:
+                selected = registry.resolve("all")
+                registry.rates(selected, {one.task: 10 for one in selected})
+            finally:
+                sys.setprofile(None)
+        return made
+
+    few, many = calls(60), calls(240)
+    assert many < 4.2 * few
+
+
 @pytest.mark.parametrize(
     ("act", "said"),
     [
@@ -198,6 +270,10 @@ def test_rates_take_linear_work(monkeypatch: pytest.MonkeyPatch):
         ),
         (lambda: Part("a", rate=0), "part 'a': rate 0 is not above 0"),
         (lambda: Part("a", rate=1, cap=2), "rate and cap exclude each other"),
+        (lambda: Part("a", rate=1, temperature=2), "rate and temperature exclude each other"),
+        (lambda: Part("a", temperature=-1), "part 'a': temperature -1 is not above 0"),
+        (lambda: flanx.mixture("m", ["a.*"], temperature=0), "temperature 0 is not above 0"),
+        (lambda: flanx.mixture("m", ["a.*"], cap=0), "cap 0 is not above 0"),
         (lambda: registry.get_mixture("mx"), "no mixture named 'mx'; did you mean 'mix'?"),
     ],
 )

@@ -244,6 +244,30 @@ def test_exemplars_are_pruned_to_the_inputs(tickets: None, words: Any):
     }
 
 
+def test_what_surely_fits_is_not_tokenised_and_nothing_changes(tickets: None):
+    class Counting:
+        """Letters as tokens; counts how often it is asked, and may say beforehand how many there are at most."""
+
+        def __init__(self, slack: int | None):
+            self.asked = 0
+            if slack is not None:
+                self.most_tokens = lambda text: len(text) + slack
+
+        def encode(self, text: str) -> list[int]:
+            self.asked += 1
+            return list(range(len(text)))
+
+    spec = registry.get_task("tickets.triage.fs_opt")
+    for length in (300, 700, 1500):
+        plain, near, far = Counting(None), Counting(3), Counting(10**9)
+        rendered = [
+            list(spec.render("train", feature_lengths={"inputs": length}, vocabulary=words))
+            for words in (plain, near, far)
+        ]
+        assert rendered[0] == rendered[1] == rendered[2]
+        assert near.asked < plain.asked == far.asked
+
+
 def test_rationale_in_the_target_is_in_the_exemplars(register_tickets: Register):
     rows = [{"q": f"#{i}", "r": f"because{i}", "a": f"a{i}"} for i in range(30)]
     register_tickets(

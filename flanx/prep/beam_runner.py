@@ -1,0 +1,174 @@
+"""The units of work on Apache Beam: `unit.run` and `unit.join`, as the process pool runs them.
+
+The only module that imports Beam, and only when one of its functions is called. Stores and results are written to the
+cache folder, which the workers and this machine must share.
+"""
+
+import functools
+import hashlib
+import os
+import pickle
+import shutil
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flanx.data import store, temporary
+from flanx.errors import UserError
+from flanx.prep import unit as work
+from flanx.prep.jobs import Job
+from flanx.prep.unit import Result, Unit
+
+_POLL = 0.5  # seconds between looks at what has arrived
+_PATIENCE = 90.0  # seconds in which a network file system shows what others have written
+
+
+def on(
+    runner: str, options: Sequence[str] = ()
+) -> Callable[[Sequence[Job], int], Generator[Result, None, None]]:
+    """What runs jobs on a Beam runner, in place of `flanx.prep.pool.run_all`.
+
+    Args:
+      runner: its name, as Beam knows it: DirectRunner, DataflowRunner, FlinkRunner ...
+      options: further options of the pipeline, one "--name=value" each.
+
+    Raises:
+      UserError: Beam is not installed, or knows no such runner.
+    """
+    return functools.partial(_run_all, _settings(runner, options))
+
+
+def _settings(runner: str, options: Sequence[str]) -> Any:
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.runners.runner import create_runner
+    except ImportError as error:
+        raise UserError(
+            f"--runner={runner} needs Apache Beam ({error}): pip install 'flanx[beam]'"
+        ) from None
+    try:
+        create_runner(runner)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UserError(f"--runner={runner}: {' '.join(str(error).split())}") from None
+    return PipelineOptions([f"--runner={runner}", *options])
+
+
+def _run_all(settings: Any, jobs: Sequence[Job], _: int) -> Generator[Result, None, None]:
+    """Runs the pipeline in a thread, and gives results as workers leave them in the cache folder.
+
+    Raises:
+      UserError: the pipeline ended well, but its results are not to be seen from here.
+    """
+    if not jobs:
+        return
+    cache_dir = jobs[0].units[0].cache_dir
+    folder = Path(cache_dir) / "manifests" / f"{temporary.prefix()}beam"
+    folder.mkdir(parents=True)
+    waiting = {_file_of(unit): unit for job in jobs for unit in job.units}
+    errors: list[BaseException] = []
+
+    def pipeline() -> None:
+        try:
+            _pipeline(settings, jobs, str(folder))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=pipeline, name="flanx-beam", daemon=True)
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(_POLL)
+            yield from _arrived(folder, waiting)
+        yield from _arrived(folder, waiting)
+        if errors:
+            raise errors[0]
+        given_up = time.monotonic() + _PATIENCE
+        while waiting and time.monotonic() < given_up:
+            time.sleep(_POLL)
+            yield from _arrived(folder, waiting)
+        if waiting:
+            raise UserError(_not_shared(cache_dir, str(folder / next(iter(waiting)))))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pipeline(settings: Any, jobs: Sequence[Job], folder: str) -> None:
+    import apache_beam as beam
+
+    small = [job.units for job in jobs if job.shards == 1]
+    pieces = [
+        (number, piece)
+        for number, job in enumerate(jobs)
+        if job.shards > 1
+        for piece in job.pieces()
+    ]
+    with beam.Pipeline(options=settings) as pipeline:
+        _ = (
+            pipeline
+            | "tasks" >> beam.Create(small)
+            | "spread tasks" >> beam.Reshuffle()
+            | "make tasks" >> beam.FlatMap(work.run_each)
+            | "report tasks" >> beam.Map(leave, folder)
+        )
+        _ = (
+            pipeline
+            | "shards" >> beam.Create(pieces)
+            | "spread shards" >> beam.Reshuffle()
+            | "make shards" >> beam.MapTuple(run_shard)
+            | "shards of a task" >> beam.GroupByKey()
+            | "join" >> beam.MapTuple(join)
+            | "report joined" >> beam.Map(leave, folder)
+        )
+
+
+def run_shard(number: int, unit: Unit) -> tuple[int, Result]:
+    """Runs a shard; the job's number says which belong together."""
+    return number, work.run(unit)
+
+
+def join(_: int, shards: Iterable[Result]) -> Result:
+    """Joins the shards of a task."""
+    found = list(shards)
+    return work.join(replace(found[0].unit, shard=None), found)
+
+
+def leave(result: Result, folder: str) -> None:
+    """Leaves a result for the process that waits; a repeated one takes its own place."""
+    final = Path(folder) / _file_of(result.unit)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary_file = final.with_name(f"{temporary.prefix()}{final.name}")
+    temporary_file.write_bytes(pickle.dumps(result))
+    temporary_file.replace(final)
+
+
+def _file_of(unit: Unit) -> str:
+    return hashlib.blake2b(repr(unit.identity).encode(), digest_size=16).hexdigest()
+
+
+def _arrived(folder: Path, waiting: dict[str, Unit]) -> Iterator[Result]:
+    """Results that are there and were not given before; the units are this process's own."""
+    for name in sorted(set(os.listdir(folder)) & set(waiting)):
+        unit = waiting.pop(name)
+        result: Result = pickle.loads((folder / name).read_bytes())
+        if result.failure is None:
+            _await_store(unit, result)
+        yield replace(result, unit=unit)
+
+
+def _await_store(unit: Unit, result: Result) -> None:
+    path = os.path.join(unit.cache_dir, result.path)
+    given_up = time.monotonic() + _PATIENCE
+    while not store.looks_whole(path, int(result.meta["bytes"])):
+        if time.monotonic() > given_up:
+            raise UserError(_not_shared(unit.cache_dir, path))
+        time.sleep(_POLL)
+
+
+def _not_shared(cache_dir: str, missing: str) -> str:
+    return (
+        f"Beam has ended, but {missing} is not to be seen here: CACHE_DIR {cache_dir} must be a folder that this "
+        "machine and every worker share (NFS, Filestore, Lustre ...)"
+    )
