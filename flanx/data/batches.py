@@ -3,16 +3,16 @@
 Array names and layout are those of seqio's `EncDecFeatureConverter` with `pack=True`, plus `decoder_task_ids`.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-FEATURES = ("inputs", "targets")
+from flanx.data.tokens import Tokens
 
-# Bytes of zeros that padding is cut from; grown where a row is longer.
-_ZEROS = np.zeros(4096, np.uint16)
+FEATURES = ("inputs", "targets")
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Rows:
       offsets: int64[R + 1]; row r holds examples `offsets[r]` to `offsets[r + 1]` (none: a row of padding).
       tasks: int32[E], index into the manifest's entries.
       indices: int64[E], place in the task's store.
-      starts: int64[E, 2], first token in the store's flat values, inputs and targets.
-      lengths: int64[E, 2], tokens.
+      starts: int64[E, F], first token in the store's flat values, feature by feature.
+      lengths: int64[E, F], tokens.
     """
 
     offsets: NDArray[np.int64]
@@ -101,18 +101,25 @@ class Batch:
       rows: int64[E], row of each example.
       segments: int64[E], its segment id in that row, from 1.
       tasks: int32[E], index into the manifest's entries.
-      example_ids: int64[E], as in the store.
+      indices: int64[E], place in the task's store.
       tokens: real tokens, by feature.
       state_after: where the stream goes on after this batch, the same on every host.
+      ids_of: looks up the example ids of (tasks, indices).
     """
 
     arrays: dict[str, NDArray]
     rows: NDArray[np.int64]
     segments: NDArray[np.int64]
     tasks: NDArray[np.int32]
-    example_ids: NDArray[np.int64]
+    indices: NDArray[np.int64]
     tokens: dict[str, int]
     state_after: LoaderState
+    ids_of: Callable[[NDArray[np.int32], NDArray[np.int64]], NDArray[np.int64]] = field(repr=False)
+
+    @functools.cached_property
+    def example_ids(self) -> NDArray[np.int64]:
+        """int64[E]: the examples' ids, as in their stores; read when first asked for."""
+        return self.ids_of(self.tasks, self.indices)
 
     @property
     def num_examples(self) -> int:
@@ -141,15 +148,13 @@ def row_and_segment(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def assemble(
-    rows: Rows,
-    values: Mapping[str, Sequence[NDArray]],
-    feature_lengths: Mapping[str, int],
+    rows: Rows, tokens: Mapping[str, Tokens], feature_lengths: Mapping[str, int]
 ) -> dict[str, NDArray]:
     """Copies the tokens of rows into padded arrays.
 
     Args:
-      rows: R rows; every row must fit into the feature lengths.
-      values: for "inputs" and "targets", each task's flat tokens (unsigned integers), by task index.
+      rows: R rows of the features "inputs" and "targets"; every row must fit into the feature lengths.
+      tokens: for "inputs" and "targets", what `rows.starts` counts in.
       feature_lengths: {"inputs": Li, "targets": Lt}.
 
     Returns:
@@ -162,86 +167,112 @@ def assemble(
       ValueError: a row is longer than its feature.
     """
     row, segment = row_and_segment(rows)
-    inputs, encoder_segments, encoder_positions, _ = _spread(
-        rows, 0, row, segment, values["inputs"], feature_lengths["inputs"]
+    sides = [
+        _Side.of(rows, row, segment, place, feature_lengths[name])
+        for place, name in enumerate(FEATURES)
+    ]
+    encoder, decoder = sides
+    inputs, targets = (
+        side.gather(rows, tokens[name]) for side, name in zip(sides, FEATURES, strict=True)
     )
-    targets, decoder_segments, decoder_positions, spans = _spread(
-        rows, 1, row, segment, values["targets"], feature_lengths["targets"]
-    )
+    encoder_segments, segments = encoder.segments(), decoder.segments()
+    positions = decoder.positions()
     shifted = np.zeros_like(targets)
     # Position 0 opens a segment or is padding: nothing of the cell before it may leak in.
-    np.multiply(targets[:, :-1], decoder_positions[:, 1:] > 0, out=shifted[:, 1:])
-    tasks = np.zeros(spans.size, np.int32)
-    tasks[np.arange(row.size) + row] = rows.tasks
+    np.multiply(targets[:, :-1], positions[:, 1:] > 0, out=shifted[:, 1:])
     return {
         "encoder_input_tokens": inputs,
         "encoder_segment_ids": encoder_segments,
-        "encoder_positions": encoder_positions,
+        "encoder_positions": encoder.positions(),
         "decoder_target_tokens": targets,
         "decoder_input_tokens": shifted,
-        "decoder_loss_weights": (decoder_segments > 0).astype(np.float32),
-        "decoder_segment_ids": decoder_segments,
-        "decoder_positions": decoder_positions,
-        "decoder_task_ids": np.repeat(tasks, spans).reshape(targets.shape),
+        "decoder_loss_weights": (segments > 0).astype(np.float32),
+        "decoder_segment_ids": segments,
+        "decoder_positions": positions,
+        "decoder_task_ids": decoder.spread(rows.tasks),
     }
 
 
-def _spread(
-    rows: Rows,
-    feature: int,
-    row: NDArray[np.int64],
-    segment: NDArray[np.int64],
-    values: Sequence[NDArray],
-    length: int,
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    """Tokens, segment ids and positions [R, length] of one feature, and the lengths of its spans.
+@dataclass(frozen=True)
+class _Side:
+    """One feature's cells, read as spans: for each row one span an example, then one of padding.
 
-    A row is read as spans: one for each example, then one of padding. All spans laid end to end are the array itself,
-    so every value of a span needs only to be repeated.
+    All spans laid end to end are the array itself, so whatever is constant in a span needs only to be repeated.
+
+    Attributes:
+      feature: place among FEATURES.
+      shape: (R, length).
+      spans: int64[E + R], cells of each span.
+      example_spans: int64[E], which of the spans are examples.
+      numbers: int64[E], the examples' segment ids.
+      used: cells of each row that hold tokens.
     """
-    count = len(rows)
-    sizes = rows.lengths[:, feature]
-    ends = np.concatenate([[0], np.cumsum(sizes)])[rows.offsets]
-    padding = length - np.diff(ends)
-    if (padding < 0).any():
-        raise ValueError(f"row {int(np.argmin(padding))} is longer than {FEATURES[feature]} allow")
-    example_span = np.arange(row.size) + row
-    padding_span = rows.offsets[1:] + np.arange(count)
-    spans = np.empty(row.size + count, np.int64)
-    spans[example_span] = sizes
-    spans[padding_span] = padding
 
-    span_segments = np.zeros(spans.size, np.int32)
-    span_segments[example_span] = segment
-    segments = np.repeat(span_segments, spans).reshape(count, length)
-    span_starts = (np.cumsum(spans) - spans).astype(np.int32)
-    positions = np.arange(count * length, dtype=np.int32)
-    positions -= np.repeat(span_starts, spans)
-    positions *= segments.reshape(-1) > 0
+    feature: int
+    shape: tuple[int, int]
+    spans: NDArray[np.int64]
+    example_spans: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    used: list[int]
 
-    pieces = _pieces(rows, feature, values, padding, length)
-    tokens = np.empty(count * length, np.int32)
-    if pieces:
-        np.concatenate(pieces, out=tokens, casting="same_kind")
-    return tokens.reshape(count, length), segments, positions.reshape(count, length), spans
+    @classmethod
+    def of(
+        cls,
+        rows: Rows,
+        row: NDArray[np.int64],
+        segment: NDArray[np.int64],
+        feature: int,
+        length: int,
+    ) -> "_Side":
+        count = len(rows)
+        sizes = rows.lengths[:, feature]
+        ends = np.concatenate([[0], np.cumsum(sizes)])[rows.offsets]
+        used = np.diff(ends)
+        padding = length - used
+        if (padding < 0).any():
+            raise ValueError(f"row {np.argmin(padding)} is longer than {FEATURES[feature]} allow")
+        example_spans = np.arange(row.size) + row
+        spans = np.empty(row.size + count, np.int64)
+        spans[example_spans] = sizes
+        spans[rows.offsets[1:] + np.arange(count)] = padding
+        return cls(feature, (count, length), spans, example_spans, segment, used.tolist())
 
+    def spread(self, values: NDArray) -> NDArray[np.int32]:
+        """[R, length]: every example's value in all of its cells, 0 in padding."""
+        of_span = np.zeros(self.spans.size, np.int32)
+        of_span[self.example_spans] = values
+        return np.repeat(of_span, self.spans).reshape(self.shape)
 
-def _pieces(
-    rows: Rows, feature: int, values: Sequence[NDArray], padding: NDArray, length: int
-) -> list[NDArray]:
-    """Views of all spans in order: each row's examples, then zeros."""
-    zeros = _ZEROS if length <= _ZEROS.size else np.zeros(length, np.uint16)
-    starts = rows.starts[:, feature]
-    stops = starts + rows.lengths[:, feature]
-    examples = [
-        values[task][start:stop]
-        for task, start, stop in zip(
-            rows.tasks.tolist(), starts.tolist(), stops.tolist(), strict=True
-        )
-    ]
-    offsets = rows.offsets.tolist()
-    pieces: list[NDArray] = []
-    for first, last, pad in zip(offsets, offsets[1:], padding.tolist(), strict=False):
-        pieces += examples[first:last]
-        pieces.append(zeros[:pad])
-    return pieces
+    def segments(self) -> NDArray[np.int32]:
+        return self.spread(self.numbers)
+
+    def positions(self) -> NDArray[np.int32]:
+        starts = (np.cumsum(self.spans) - self.spans).astype(np.int32)
+        positions = np.repeat(starts, self.spans)
+        np.subtract(np.arange(positions.size, dtype=np.int32), positions, out=positions)
+        positions = positions.reshape(self.shape)
+        for row, used in enumerate(self.used):
+            positions[row, used:] = 0
+        return positions
+
+    def gather(self, rows: Rows, tokens: Tokens) -> NDArray[np.int32]:
+        """[R, length]: the tokens, 0 in padding.
+
+        Joining slices of bytes costs less for an example than any of numpy's ways.
+        """
+        width = tokens.dtype.itemsize
+        starts = tokens.bases[rows.tasks] + rows.starts[:, self.feature] * width
+        stops = starts + rows.lengths[:, self.feature] * width
+        memory = tokens.memory
+        examples = [
+            memory[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        ]
+        length = self.shape[1]
+        zeros = memoryview(bytes(length * width))
+        offsets = rows.offsets.tolist()
+        pieces: list[memoryview] = []
+        for first, last, used in zip(offsets, offsets[1:], self.used, strict=False):
+            pieces += examples[first:last]
+            pieces.append(zeros[used * width :])
+        cells = np.frombuffer(b"".join(pieces), tokens.dtype)
+        return cells.astype(np.int32).reshape(self.shape)

@@ -1,25 +1,22 @@
-"""Batches of a mixture for one host, from any place of the stream, and a thread that makes them ahead of time."""
+"""Batches of a mixture for one host, from any place of the stream."""
 
-import threading
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flanx.data.batches import FEATURES, Batch, LoaderState, Rows, assemble, join, row_and_segment
 from flanx.data.mixing import MAX_BLOCK_SIZE
-from flanx.data.stream import Store, Stream
+from flanx.data.prefetch import Prefetch, prefetch
+from flanx.data.stream import Stream
+from flanx.data.tokens import Store
 from flanx.errors import UserError
 
 if TYPE_CHECKING:
     from flanx.data.manifest import Manifest
 
 __all__ = ["Batch", "Loader", "LoaderState", "Prefetch", "prefetch"]
-
-Item = TypeVar("Item")
 
 
 class Loader:
@@ -47,6 +44,7 @@ class Loader:
         pack: bool = True,
         block_size: int = 2048,
         epochs: int | None = None,
+        widths: Mapping[str, Sequence[int]] | None = None,
         open_store: Callable[[Path], Store] | None = None,
     ):
         """Lays out the stream; reads no tokens before iteration.
@@ -64,10 +62,15 @@ class Loader:
           block_size: examples that are mixed, shuffled and packed together.
           epochs: None for an endless stream at the manifest's rates; else every example of every task that many
             times, in shares that follow from their numbers, then the end: the last batch is filled up with empty rows.
+          widths: without packing, for evaluation: {"inputs": (...), "targets": (...)}, the widths that batches may
+            have, the last at least the feature's length. The longest examples of a block come first, and a batch is
+            as wide as the least width that holds it: few shapes to compile, little padding. None: all as wide as
+            `feature_lengths`.
           open_store: opens a store's folder; `flanx.data.store.open` unless given.
 
         Raises:
           UserError: hosts that do not divide the batch, nothing to train on, or a state of another stream.
+          ValueError: widths with packing, or too narrow ones.
         """
         if batch_size < 1 or batch_size % host_count:
             raise UserError(
@@ -80,6 +83,9 @@ class Loader:
             raise UserError(f"block_size {block_size} must be from 1 to {MAX_BLOCK_SIZE}")
         if epochs is not None and epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {epochs}")
+        self._widths = _widths(feature_lengths, None if pack else widths)
+        if pack and widths is not None:
+            raise ValueError("widths are for rows of one example: give pack=False with them")
         opener = open_store or _store_opener()
         folder = Path(cache_dir).expanduser()
         entries = manifest.entries
@@ -91,9 +97,9 @@ class Loader:
             block_size=block_size,
             pack=pack,
             epochs=epochs,
+            by_length=widths is not None,
             content=manifest.fingerprint,
         )
-        self._feature_lengths = {name: int(feature_lengths[name]) for name in FEATURES}
         self._batch_size = batch_size
         share = batch_size // host_count
         self._host = (host_index * share, (host_index + 1) * share)
@@ -106,6 +112,7 @@ class Loader:
             )
 
     def __iter__(self) -> Iterator[Batch]:
+        _keep_freed_memory()
         block, row = self.state.block, self.state.row
         current: tuple[int, Rows] | None = None
         while True:
@@ -130,123 +137,51 @@ class Loader:
             batch = join(parts)
             if missing:
                 batch = batch.padded(self._batch_size)
-            yield self._batch(batch.cut(*self._host), LoaderState(block, row, self.stream))
+            widths = self._widths_of(batch)
+            yield self._batch(batch.cut(*self._host), widths, LoaderState(block, row, self.stream))
 
-    def _batch(self, rows: Rows, state_after: LoaderState) -> Batch:
+    def _widths_of(self, rows: Rows) -> dict[str, int]:
+        """Of a global batch, so that all hosts agree."""
+        longest = dict(zip(FEATURES, rows.lengths.max(axis=0, initial=0).tolist(), strict=True))
+        return {
+            name: next(width for width in widths if width >= longest[name] or width == widths[-1])
+            for name, widths in self._widths.items()
+        }
+
+    def _batch(self, rows: Rows, widths: Mapping[str, int], state_after: LoaderState) -> Batch:
         row, segment = row_and_segment(rows)
-        ids = self._rows.example_ids
-        places = zip(rows.tasks.tolist(), rows.indices.tolist(), strict=True)
         tokens = rows.lengths.sum(axis=0).tolist()
         return Batch(
-            arrays=assemble(rows, self._rows.values, self._feature_lengths),
+            arrays=assemble(rows, self._rows.stores.tokens, widths),
             rows=row,
             segments=segment,
             tasks=rows.tasks,
-            example_ids=np.array([ids[task][index] for task, index in places], np.int64),
+            indices=rows.indices,
             tokens=dict(zip(FEATURES, tokens, strict=True)),
             state_after=state_after,
+            ids_of=self._rows.stores.example_ids,
         )
 
 
-def prefetch(items: Iterable[Item], depth: int = 2) -> "Prefetch[Item]":
-    """Makes items in a background thread, at most `depth` of them ahead of the consumer.
+def _widths(
+    feature_lengths: Mapping[str, int], given: Mapping[str, Sequence[int]] | None
+) -> dict[str, list[int]]:
+    """The widths that batches may have of each feature, ascending."""
+    if given is None:
+        return {name: [int(feature_lengths[name])] for name in FEATURES}
+    for name in FEATURES:
+        if max(given[name]) < feature_lengths[name]:
+            raise ValueError(f"widths {given[name]} hold no {name} of {feature_lengths[name]}")
+    return {name: sorted(given[name]) for name in FEATURES}
 
-    The order is kept. An exception of the producer is raised in the consumer after the items made before it. Close it
-    (or use `with`) to end the thread early; one that is garbage collected ends its thread as well.
+
+def _keep_freed_memory() -> None:
+    """Once this was freed, glibc's malloc keeps some tens of megabytes that are freed later for the next batch.
+
+    It would otherwise give each batch's arrays back to the system and take them page by page, which costs as much as
+    filling them. Touches no memory; 32 MB is the most that malloc learns from.
     """
-    return Prefetch(items, depth)
-
-
-class Prefetch(Generic[Item]):
-    """The iterator that `prefetch` gives."""
-
-    def __init__(self, items: Iterable[Item], depth: int):
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, not {depth}")
-        self._buffer: _Buffer[Item] = _Buffer(depth)
-        # The thread holds the buffer, not this object: an iterator that nobody holds any longer can be collected.
-        self._thread = threading.Thread(
-            target=_produce, args=(items, self._buffer), name="flanx-prefetch", daemon=True
-        )
-        self._finalizer = weakref.finalize(self, self._buffer.close)
-        self._thread.start()
-
-    def __iter__(self) -> "Prefetch[Item]":
-        return self
-
-    def __next__(self) -> Item:
-        return self._buffer.take()
-
-    def close(self) -> None:
-        """Ends the thread, after the item it is at; items made but not taken are dropped."""
-        self._finalizer()
-        self._thread.join()
-
-    def __enter__(self) -> "Prefetch[Item]":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Buffer(Generic[Item]):
-    """A queue of bounded length that both sides may end."""
-
-    def __init__(self, depth: int):
-        self._depth = depth
-        self._items: deque[Item] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._ended = False
-        self._error: BaseException | None = None
-
-    def put(self, item: Item) -> bool:
-        """Waits for room; False where the consumer has closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._items) < self._depth)
-            if not self._closed:
-                self._items.append(item)
-                self._changed.notify_all()
-            return not self._closed
-
-    def end(self, error: BaseException | None = None) -> None:
-        with self._changed:
-            self._ended, self._error = True, error
-            self._changed.notify_all()
-
-    def take(self) -> Item:
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._ended or self._closed)
-            if self._items:
-                item = self._items.popleft()
-                self._changed.notify_all()
-                return item
-            error, self._error = self._error, None
-        if error is not None:
-            raise error
-        raise StopIteration
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._items.clear()
-            self._changed.notify_all()
-
-
-def _produce(items: Iterable[Item], buffer: _Buffer[Item]) -> None:
-    try:
-        iterator = iter(items)
-        try:
-            for item in iterator:
-                if not buffer.put(item):
-                    break
-        finally:
-            if hasattr(iterator, "close"):
-                iterator.close()
-    except BaseException as error:
-        buffer.end(error)
-    else:
-        buffer.end()
+    np.empty(30 << 20, np.uint8)
 
 
 def _store_opener() -> Callable[[Path], Store]:

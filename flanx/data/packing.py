@@ -1,11 +1,11 @@
 """Several examples a row: best fit decreasing over all features together.
 
 Nothing is lost and nothing is split. Examples are taken from the largest down, and each goes into the row that it
-leaves with the fewest free cells of the scarcest feature. Rows are looked up in bit sets held in Python integers: an
-example costs two to five microseconds at the lengths of instruction data, whatever the number of rows.
+leaves with the fewest free cells of the scarcest feature. Rows are looked up in a bit set held in a Python integer, so
+that the number of rows hardly matters: at the lengths of instruction data the first row looked at has room.
 """
 
-from collections import defaultdict
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,33 +45,29 @@ def pack(lengths: ArrayLike, capacity: ArrayLike) -> Packing:
     room = np.asarray(capacity, np.int64)
     if need.ndim != 2 or need.shape[1:] != room.shape:
         raise ValueError(f"lengths {need.shape} do not go with capacity {room.shape}")
-    too_long = np.flatnonzero((need > room).any(axis=1))
-    if too_long.size:
-        first = int(too_long[0])
+    columns = np.ascontiguousarray(need.T)
+    if need.size and (columns.max(axis=1) > room).any():
+        first = int(np.flatnonzero((need > room).any(axis=1))[0])
         raise ValueError(f"example {first} of lengths {need[first]} is longer than a row, {room}")
     if not need.size:
         return Packing(np.zeros(0, np.int64), np.zeros(1, np.int64))
-    load = need.sum(axis=0) / room  # rows that each feature alone would take
-    order = np.argsort(-(need / room).max(axis=1), kind="stable")
-    # Whole numbers, so that no library's way of adding floats can change the order.
-    weights = (load / (max(load.max(), 1.0) * room) * 2**32).astype(np.int64)
-    size = need @ weights
+    load = columns.sum(axis=1) / room  # rows that each feature alone would take
+    # Whole numbers from here on, so that no library's way of adding floats can change the order.
+    parts = columns * (2**32 // room)[:, None]
+    order = np.argsort(-parts.max(axis=0), kind="stable")
     scarcest_first = np.argsort(-load, kind="stable")
-    need, room = need[:, scarcest_first], room[scarcest_first]
-    row_of = _best_fit(need[order].T.tolist(), room.tolist())
+    columns, room = columns[scarcest_first], room[scarcest_first]
+    row_of = _best_fit(columns[:, order].tolist(), room.tolist())
     if max(row_of) + 1 > np.ceil(load.max()) * _NEAR:
         # Where features are scarce alike, size is better told by their weighted sum.
-        by_sum = np.argsort(-size, kind="stable")
-        other = _best_fit(need[by_sum].T.tolist(), room.tolist())
+        weights = (load / max(load.max(), 1.0) * 2**16).astype(np.int64)
+        by_sum = np.argsort(-((parts * weights[:, None]).sum(axis=0) >> 16), kind="stable")
+        other = _best_fit(columns[:, by_sum].tolist(), room.tolist())
         if max(other) < max(row_of):
             order, row_of = by_sum, other
-    by_row = np.argsort(row_of, kind="stable")
-    return Packing(order[by_row], np.concatenate([[0], np.cumsum(np.bincount(row_of))]))
-
-
-def one_a_row(examples: int) -> Packing:
-    """No packing: each example has a row of its own, in the order given."""
-    return Packing(np.arange(examples), np.arange(examples + 1))
+    rows = np.array(row_of)
+    by_row = np.argsort(rows, kind="stable")
+    return Packing(order[by_row], np.concatenate([[0], np.cumsum(np.bincount(rows))]))
 
 
 def fill(lengths: ArrayLike, capacity: ArrayLike, rows: int) -> NDArray[np.float64]:
@@ -82,54 +78,53 @@ def fill(lengths: ArrayLike, capacity: ArrayLike, rows: int) -> NDArray[np.float
 def _best_fit(columns: list[list[int]], capacity: list[int]) -> list[int]:
     """The row of each example, taken in order. `columns[f]` are the lengths of feature f, the scarcest first.
 
-    An open row is filed by its free cells of the first feature, and by the bit length ("level") of those of the second.
-    Bit `free` of `some[level]` says whether any row is filed there.
+    Open rows are filed by their taken cells of the first feature; bit `taken` of `some` says whether any row is filed
+    there, so that the best fit is the highest of the bits that leave room. A row's free cells of all other features are
+    one integer, each with a borrow bit above it: subtracting an example's needs sets a borrow bit where, and only
+    where, a feature has too little room.
     """
-    full, *full_others = capacity
-    levels = full_others[0].bit_length() + 1 if full_others else 1
-    some = [0] * levels
-    filed: dict[int, list[int]] = defaultdict(list)
-    free_others: list[list[int]] = []  # by row
+    full, *others = capacity
+    widths = [cells.bit_length() + 1 for cells in others]
+    shifts = [sum(widths[:place]) for place in range(len(widths))]
+    empty = sum(cells << shift for cells, shift in zip(others, shifts, strict=True))
+    borrows = sum(1 << (shift + width - 1) for shift, width in zip(shifts, widths, strict=True))
+    needs = columns[1] if others else [0] * len(columns[0])
+    for column, shift in zip(columns[2:], shifts[1:], strict=True):
+        needs = [need + (cells << shift) for need, cells in zip(needs, column, strict=True)]
+    filed: list[list[int]] = [[] for _ in range(full + 1)]  # by taken cells
+    up_to = _low_bits(full)
+    some = 0
+    left: list[int] = []  # by row
     row_of: list[int] = []
-    for need, *need_others in zip(*columns, strict=True):
-        lowest = need_others[0].bit_length() if need_others else 0
-        candidates = 0
-        for bits in some[lowest:]:
-            candidates |= bits
-        candidates >>= need
-        free, row, level = need - 1, -1, 0
-        while candidates and row < 0:
-            skip = (candidates & -candidates).bit_length()
-            candidates >>= skip
-            free += skip
-            for level in range(lowest, levels):
-                if some[level] >> free & 1:
-                    rows = filed[free * levels + level]
-                    row = _first_that_holds(rows, free_others, need_others)
-                    if row >= 0:
-                        break
-        if row < 0:
-            row, free = len(free_others), full
-            free_others.append(list(full_others))
-        else:
-            rows = filed[free * levels + level]
+    for cells, need in zip(columns[0], needs, strict=True):
+        candidates = some & up_to[full - cells]
+        while candidates:
+            taken = candidates.bit_length() - 1
+            rows = filed[taken]
+            for row in rows:
+                if not (left[row] - need) & borrows:
+                    break
+            else:
+                candidates ^= 1 << taken
+                continue
             rows.remove(row)
             if not rows:
-                some[level] ^= 1 << free
-        left = free_others[row]
-        for feature, taken in enumerate(need_others):
-            left[feature] -= taken
-        free -= need
-        level = left[0].bit_length() if left else 0
-        filed[free * levels + level].append(row)
-        some[level] |= 1 << free
+                some ^= 1 << taken
+            break
+        else:
+            row, taken = len(left), 0
+            left.append(empty)
+        left[row] -= need
+        taken += cells
+        rows = filed[taken]
+        if not rows:
+            some |= 1 << taken
+        rows.append(row)
         row_of.append(row)
     return row_of
 
 
-def _first_that_holds(rows: list[int], free_others: list[list[int]], need: list[int]) -> int:
-    """The first of some rows with enough free cells of the other features, or -1."""
-    for row in rows:
-        if all(map(int.__ge__, free_others[row], need)):
-            return row
-    return -1
+@functools.cache
+def _low_bits(most: int) -> tuple[int, ...]:
+    """Integers whose bits 0 to n are set, for n from 0 to `most`."""
+    return tuple((2 << n) - 1 for n in range(most + 1))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flanx import resources
+from flanx.data import filters as filter_settings
+from flanx.data.filters import Filter
 from flanx.errors import UserError, did_you_mean
 
 
@@ -30,6 +32,7 @@ class StoreRequest:
       imports: the user's modules that register tasks.
       max_examples: most examples taken of each task; None for all.
       for_eval: keep texts, references and options beside the tokens.
+      filters: what leaves out rows, in any form that `flanx.data.filters.read` takes.
     """
 
     mixture: str
@@ -44,6 +47,7 @@ class StoreRequest:
     imports: tuple[str, ...] = ()
     max_examples: int | None = None
     for_eval: bool = False
+    filters: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
         lengths = {str(name): int(length) for name, length in self.feature_lengths.items()}
@@ -59,6 +63,7 @@ class StoreRequest:
         elif types is not None:
             object.__setattr__(self, "template_types", tuple(types))
         object.__setattr__(self, "imports", tuple(self.imports))
+        object.__setattr__(self, "filters", filter_settings.read(self.filters))
 
     @property
     def key(self) -> str:
@@ -89,6 +94,9 @@ class StoreRequest:
         fields["imports"] = list(self.imports)
         if isinstance(self.template_types, tuple):
             fields["template_types"] = list(self.template_types)
+        del fields["filters"]
+        if self.filters:  # a request without any is what it was before there were filters
+            fields["filters"] = [filter_settings.to_json(one) for one in self.filters]
         return fields
 
     @classmethod

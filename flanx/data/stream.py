@@ -9,46 +9,27 @@ a task that joins the mixture changes how many examples of the others stand in a
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flanx.data import mixing
 from flanx.data.batches import FEATURES, Rows
-from flanx.data.packing import one_a_row, pack
+from flanx.data.packing import pack
 from flanx.data.permutation import combine, key, permute
+from flanx.data.tokens import Entry, OpenStores, Store
 from flanx.errors import UserError
 
-
-class Entry(Protocol):
-    """What the stream needs of a manifest's entry."""
-
-    @property
-    def task(self) -> str: ...
-    @property
-    def examples(self) -> int: ...
-    @property
-    def rate(self) -> float: ...
-
-
-class Store(Protocol):
-    """What the stream needs of a `flanx.data.store.TaskStore`."""
-
-    @property
-    def num_examples(self) -> int: ...
-    @property
-    def example_ids(self) -> NDArray: ...
-    def feature(self, name: str) -> tuple[NDArray, NDArray]: ...
+LAYOUT = 2  # goes up with any change of what the rows of a stream are
 
 
 class Stream:
-    """Blocks of rows. Stores are opened when a block first needs them; only their offsets are copied.
+    """Blocks of rows. Stores are opened when a block first needs them.
 
     Attributes:
       blocks: number of blocks, None for a stream without end.
-      values: for each feature, the flat tokens of every task opened so far, by task index.
-      example_ids: the same for example ids.
+      stores: where the tokens of its rows are.
       fingerprint: short hash of all that decides the rows.
     """
 
@@ -62,7 +43,9 @@ class Stream:
         block_size: int,
         pack: bool = True,
         epochs: int | None = None,
+        by_length: bool = False,
         content: str = "",
+        features: Sequence[str] = FEATURES,
     ):
         """Lays out the stream; reads no tokens.
 
@@ -74,16 +57,17 @@ class Stream:
           block_size: examples of a block, about.
           pack: several examples a row, or one.
           epochs: None for an endless stream at the entries' rates, else every example that many times.
+          by_length: without packing, a block's longest examples first instead of shuffled.
           content: fingerprint of the manifest, part of `fingerprint`.
+          features: what a row holds of every example; any number.
 
         Raises:
           UserError: no task has both examples and a positive rate.
         """
-        self._entries = entries
-        self._open_store = open_store
-        self._capacity = [int(feature_lengths[name]) for name in FEATURES]
+        self._capacity = [int(feature_lengths[name]) for name in features]
         self._seed = seed
         self._pack = pack
+        self._by_length = by_length and not pack
         taking_part = [i for i, e in enumerate(entries) if e.examples > 0 and e.rate > 0]
         if not taking_part:
             raise UserError(
@@ -102,17 +86,9 @@ class Stream:
         self._tasks = np.array(taking_part, np.int32)
         self._sizes = np.array(sizes, np.int64)
         self._keys = np.array([key("task", seed, name) for name in names], np.uint64)
-        # One flat array of every task's offsets, filled task by task: a block's lengths are then one gather. numpy
-        # takes zeros lazily from the system, so tasks that are never opened cost no memory.
-        self._bases = np.concatenate([[0], np.cumsum(self._sizes + 1)])
-        self._offsets = [np.zeros(self._bases[-1], np.int64) for _ in FEATURES]
-        self._opened = np.zeros(len(chosen), bool)
-        nothing = np.zeros(0, np.uint16)
-        self.values: dict[str, list[NDArray]] = {
-            name: [nothing] * len(entries) for name in FEATURES
-        }
-        self.example_ids: list[NDArray] = [nothing] * len(entries)
-        decides: list[Any] = [content, self._capacity, seed, block_size, pack, epochs]
+        self.stores = OpenStores(entries, open_store, features, self._capacity)
+        decides: list[Any] = [LAYOUT, content, self._capacity, seed, block_size, pack, epochs]
+        decides += [self._by_length]
         self.fingerprint = hashlib.blake2b(json.dumps(decides).encode(), digest_size=8).hexdigest()
 
     def ended(self, block: int) -> bool:
@@ -125,15 +101,16 @@ class Stream:
         size = self._sizes[task]
         epoch, within = np.divmod(place, size)
         index = permute(within, size, combine(self._keys[task], epoch))
-        self._open(np.unique(task))
-        at = self._bases[task] + index
-        starts = np.stack([offsets[at] for offsets in self._offsets], axis=1)
-        lengths = np.stack([offsets[at + 1] for offsets in self._offsets], axis=1) - starts
-        packing = pack(lengths, self._capacity) if self._pack else one_a_row(task.size)
-        order, offsets = packing.order, packing.offsets
+        entry = self._tasks[task]
+        starts, lengths = self.stores.locate(entry, index)
         if self._pack:
-            order, offsets = self._shuffled_rows(order, offsets, block)
-        return Rows(offsets, self._tasks[task[order]], index[order], starts[order], lengths[order])
+            packing = pack(lengths, self._capacity)
+            order, offsets = self._shuffled_rows(packing.order, packing.offsets, block)
+        else:
+            order, offsets = np.arange(task.size), np.arange(task.size + 1)
+            if self._by_length:
+                order = np.lexsort(-lengths.T[::-1])
+        return Rows(offsets, entry[order], index[order], starts[order], lengths[order])
 
     def _places(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Task (among those taking part) and place of each example of a block.
@@ -162,31 +139,3 @@ class Stream:
         new_offsets = np.concatenate([[0], np.cumsum(counts)])
         source = np.arange(order.size) + np.repeat(offsets[rows] - new_offsets[:-1], counts)
         return order[source], new_offsets
-
-    def _open(self, tasks: NDArray[np.int64]) -> None:
-        for task in tasks[~self._opened[tasks]].tolist():
-            entry_index = int(self._tasks[task])
-            entry = self._entries[entry_index]
-            store = self._open_store(entry_index)
-            if store.num_examples != entry.examples:
-                raise UserError(
-                    f"token store of task '{entry.task}' holds {store.num_examples} examples where the "
-                    f"manifest says {entry.examples}; run 'flanx cache' again"
-                )
-            for feature, name in enumerate(FEATURES):
-                values, offsets = store.feature(name)
-                self.values[name][entry_index] = values
-                self._offsets[feature][self._bases[task] : self._bases[task + 1]] = offsets
-            self._check_lengths(task, entry.task)
-            self.example_ids[entry_index] = store.example_ids
-            self._opened[task] = True
-
-    def _check_lengths(self, task: int, name: str) -> None:
-        for feature, capacity in enumerate(self._capacity):
-            offsets = self._offsets[feature][self._bases[task] : self._bases[task + 1]]
-            longest = int(np.diff(offsets).max())
-            if longest > capacity:
-                raise UserError(
-                    f"task '{name}' has {FEATURES[feature]} of {longest} tokens, rows hold {capacity}; "
-                    "raise TASK_FEATURE_LENGTHS, or cache the task for these lengths"
-                )

@@ -22,6 +22,8 @@ class Part:
       pattern: name or glob of datasets (`niv2.*`) or tasks (`niv2.*.zs_opt`), or the name of a mixture.
       rate: weight of each dataset; of a mixture, its whole weight. None: by the number of examples.
       cap: the number of examples counts up to here; None for the mixture's cap.
+      temperature: the number of examples weighs as its power 1 / temperature, after the cap: 1 in proportion to size,
+        higher more evenly; None for the mixture's temperature.
       share: weight of the whole part; then every part of the mixture has a share.
       exclude: names or globs, of datasets or tasks, to leave out.
       present_only: leave out the tasks whose files are not there, as long as one is; otherwise a missing file is an
@@ -34,41 +36,52 @@ class Part:
     share: float | None = None
     exclude: tuple[str, ...] = ()
     present_only: bool = False
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         exclude = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
         object.__setattr__(self, "exclude", exclude)
-        for name in ("rate", "cap", "share"):
+        for name in ("rate", "cap", "share", "temperature"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"part '{self.pattern}': {name} {value} is not above 0")
-        if self.rate is not None and self.cap is not None:
-            raise UserError(
-                f"part '{self.pattern}': rate and cap exclude each other; a cap bounds the number of "
-                "examples that a weight is taken from"
-            )
+        for name in ("cap", "temperature"):
+            if self.rate is not None and getattr(self, name) is not None:
+                raise UserError(
+                    f"part '{self.pattern}': rate and {name} exclude each other; a {name} is for a weight "
+                    "that is taken from the number of examples"
+                )
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A registered mixture. `cap` is that of parts without one; `place` is `file:line`."""
+    """A registered mixture. `cap` and `temperature` are those of parts without one; `place` is `file:line`."""
 
     name: str
     parts: tuple[Part, ...]
     cap: int | None
     place: str
+    temperature: float | None = None
 
 
-def mixture(name: str, parts: Sequence[Part | str], *, cap: int | None = None) -> None:
+def mixture(
+    name: str,
+    parts: Sequence[Part | str],
+    *,
+    cap: int | None = None,
+    temperature: float | None = None,
+) -> None:
     """Registers a mixture. Its patterns are looked up when it is used, not now.
 
     Args:
       name: letters, digits, `_` and dots.
       parts: `Part`s; a plain text is `Part(text)`.
       cap: most examples that count for a task's weight: min(cap, n), the rest is still used.
+      temperature: a task of n examples weighs min(cap, n)**(1 / temperature); 1 unless given.
 
     Raises:
-      UserError: the name is taken or malformed, no parts, or shares on some parts alone.
+      UserError: the name is taken or malformed, no parts, shares on some parts alone, or a cap or temperature that is
+        not above 0.
     """
     place = caller()
     if not _NAME.fullmatch(name):
@@ -88,4 +101,7 @@ def mixture(name: str, parts: Sequence[Part | str], *, cap: int | None = None) -
             f"mixture '{name}' ({place}): part '{bare}' has no share, but '{shared[0].pattern}' has; "
             "give every part a share, or none"
         )
-    table.add_mixture(Mixture(name, made, cap, place))
+    for what, value in (("cap", cap), ("temperature", temperature)):
+        if value is not None and not value > 0:
+            raise UserError(f"mixture '{name}' ({place}): {what} {value} is not above 0")
+    table.add_mixture(Mixture(name, made, cap, place, temperature))

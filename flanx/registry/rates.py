@@ -26,12 +26,15 @@ class Rule:
       cap: bound of that number, or None.
       fraction: this task's share of its dataset's weight.
       groups: the groups that the task is in, the widest first.
+      temperature: the number, capped, is taken to the power of 1 / temperature: 1 mixes in proportion to size, and the
+        higher, the more alike all tasks weigh (SeqIO's `mixing_rate_num_examples`).
     """
 
     rate: float | None = None
     cap: int | None = None
     fraction: float = 1.0
     groups: tuple[Group, ...] = ()
+    temperature: float = 1.0
 
     def weight(self, examples: int) -> float:
         """Weight before the groups' totals: 0 without examples."""
@@ -39,7 +42,9 @@ class Rule:
             return 0.0
         if self.rate is not None:
             return self.rate * self.fraction
-        return (examples if self.cap is None else min(examples, self.cap)) * self.fraction
+        capped = examples if self.cap is None else min(examples, self.cap)
+        flattened = capped if self.temperature == 1 else capped ** (1 / self.temperature)
+        return flattened * self.fraction
 
 
 def rates(selected: Sequence["Selected"], counts: Mapping[str, int]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 from flanx.errors import UserError, did_you_mean
 from flanx.registry import foreign, loading, presence, table
 from flanx.registry.draws import rank
-from flanx.registry.mixtures import Part
+from flanx.registry.mixtures import Mixture, Part
 from flanx.registry.rates import Group, Rule
 from flanx.registry.spec import TYPES, TaskSpec
 
@@ -124,7 +124,7 @@ def _with_fractions(kept: Sequence[_Found], shares: Mapping[str, float]) -> list
     for one in kept:
         rule = one.rule
         part = _share(one, shares) / sums[one.occurrence, _dataset(one)]
-        rules.setdefault(one.task, []).append(Rule(rule.rate, rule.cap, part, rule.groups))
+        rules.setdefault(one.task, []).append(replace(rule, fraction=part))
         specs[one.task] = one.spec
     return [Selected(task, specs[task], tuple(rules[task])) for task in sorted(rules)]
 
@@ -164,20 +164,21 @@ def _expand(name: str) -> list[_Found]:
     if not known(name):
         loading.load_for(name)
     if name in table.mixtures():
-        return _expand_mixture(name, (), None, ())
-    return _expand_part(Part(name), name, (), None, ())
+        return _expand_mixture(name, (), Rule(), ())
+    return _expand_part(Part(name), name, (), Rule(), ())
 
 
 def _expand_mixture(
-    name: str, groups: tuple[Group, ...], cap: int | None, inside: tuple[str, ...]
+    name: str, groups: tuple[Group, ...], outer: Rule, inside: tuple[str, ...]
 ) -> list[_Found]:
     if name in inside:
         raise UserError(f"mixture '{name}' contains itself: {' > '.join((*inside, name))}")
     mixture = table.get_mixture(name)
     found = []
+    rule = _within(mixture, outer)
     for number, part in enumerate(mixture.parts):
         occurrence = f"{'/'.join(group.name for group in groups[-1:])}{name}/{number}"
-        found += _expand_part(part, occurrence, groups, mixture.cap or cap, (*inside, name))
+        found += _expand_part(part, occurrence, groups, rule, (*inside, name))
     return found
 
 
@@ -185,25 +186,24 @@ def _expand_part(
     part: Part,
     occurrence: str,
     groups: tuple[Group, ...],
-    cap: int | None,
+    outer: Rule,
     inside: tuple[str, ...],
 ) -> list[_Found]:
-    cap = part.cap or cap
+    rule = _within(part, outer)
     pattern = part.pattern
     if not known(pattern):
         loading.load_for(pattern)
     if pattern in table.mixtures():
         total = part.share if part.share is not None else part.rate
         inner = (*groups, Group(occurrence, total))
-        found = _expand_mixture(pattern, inner, cap, inside)
+        found = _expand_mixture(pattern, inner, rule, inside)
     else:
         if part.share is not None:
             groups = (*groups, Group(occurrence, part.share))
         specs = [table.tasks()[task] for task in match(pattern)]
-        found = [
-            _Found(spec.name, spec, Rule(part.rate, cap, 1.0, groups), occurrence) for spec in specs
-        ]
-        found += _expand_foreign(part, occurrence, groups, cap)
+        rule = replace(rule, rate=part.rate, groups=groups)
+        found = [_Found(spec.name, spec, rule, occurrence) for spec in specs]
+        found += _expand_foreign(part, occurrence, rule)
         if not found:
             raise UserError(_nothing_matches(pattern, inside))
     if part.present_only:
@@ -216,18 +216,21 @@ def _expand_part(
     return found
 
 
-def _expand_foreign(
-    part: Part, occurrence: str, groups: tuple[Group, ...], cap: int | None
-) -> list[_Found]:
+def _within(inner: Mixture | Part, outer: Rule) -> Rule:
+    """How numbers of examples weigh inside a mixture or part: by its own cap and temperature, else those around it."""
+    temperature = outer.temperature if inner.temperature is None else inner.temperature
+    return Rule(cap=outer.cap if inner.cap is None else inner.cap, temperature=temperature)
+
+
+def _expand_foreign(part: Part, occurrence: str, rule: Rule) -> list[_Found]:
     """What others registered with SeqIO under the part's pattern; a name of flanx's own comes first."""
     if match(part.pattern) and not _GLOB.search(part.pattern):
         return []
     if foreign.known(part.pattern):
         from flanx.registry import seqio_bridge
 
-        rules = seqio_bridge.foreign_rules(part.pattern, part, cap, groups, occurrence)
+        rules = seqio_bridge.foreign_rules(part.pattern, rule, occurrence)
     else:
-        rule = Rule(part.rate, cap, 1.0, groups)
         rules = [(task, rule) for task in foreign.names(part.pattern)]
     return [
         _Found(task, table.tasks().get(task), rule, f"{occurrence}/{number}")

@@ -16,7 +16,6 @@ import tensorflow as tf
 
 from flanx.errors import UserError
 from flanx.registry import selection, table
-from flanx.registry.mixtures import Part
 from flanx.registry.rates import Group, Rule, rates
 from flanx.registry.rendering import Rendered, Renderer
 from flanx.registry.seqio_vocabulary import LateVocabulary
@@ -267,18 +266,17 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def foreign_rules(
-    name: str, part: Part, cap: int | None, groups: tuple[Group, ...], occurrence: str
-) -> list[tuple[str, Rule]]:
+def foreign_rules(name: str, rule: Rule, occurrence: str) -> list[tuple[str, Rule]]:
     """The tasks that other code registered with SeqIO under `name`, a task or a mixture, and how they weigh.
 
-    A mixture's rates are SeqIO's, worked out in linear time however its parts nest.
+    A mixture's rates are SeqIO's, worked out in linear time however its parts nest; `rule.rate` is its whole weight.
     """
     if name in seqio.MixtureRegistry.names():
-        if part.rate is not None:
-            groups = (*groups, Group(occurrence, part.rate))
+        groups = rule.groups
+        if rule.rate is not None:
+            groups = (*groups, Group(occurrence, rule.rate))
         return list(_mixture_rules(seqio.MixtureRegistry.get(name), groups, occurrence))
-    return [(name, Rule(part.rate, cap, 1.0, groups))]
+    return [(name, rule)]
 
 
 def _mixture_rules(

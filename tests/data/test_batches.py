@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flanx.data.batches import LoaderState, Rows, assemble, join, row_and_segment
+from flanx.data.tokens import Tokens, span
 
 LENGTHS = {"inputs": 12, "targets": 7}
 
@@ -26,8 +27,12 @@ def flat_store(inputs, targets, dtype=np.uint16):
     return store
 
 
-def values(store):
-    return {name: [flat] for name, (flat, _) in store.items()}
+def tokens_of(store, tasks=1):
+    """The same store for each of some tasks."""
+    return {
+        name: Tokens.over(np.array([span(flat)] * tasks), flat.dtype)
+        for name, (flat, _) in store.items()
+    }
 
 
 def slow_assemble(spec, inputs, targets):
@@ -68,7 +73,7 @@ def test_equals_the_slow_obvious_version(spec, wide):
     numbers = iter(range(len(inputs)))
     spec = [[next(numbers) for _ in row] for row in spec]
     store = flat_store(inputs, targets, np.uint32 if wide else np.uint16)
-    made = assemble(rows_of(spec, store), values(store), LENGTHS)
+    made = assemble(rows_of(spec, store), tokens_of(store), LENGTHS)
     expected = slow_assemble(spec, inputs, targets)
     assert made.keys() == expected.keys()
     for name, array in made.items():
@@ -95,7 +100,7 @@ def test_equals_what_t5x_was_fed(shared_oracles):
             ):
                 found.append(batch[name][row][batch[f"{side}_segment_ids"][row] == segment])
     store = flat_store(inputs, targets)
-    made = assemble(rows_of(spec, store), values(store), {"inputs": 200, "targets": 24})
+    made = assemble(rows_of(spec, store), tokens_of(store), {"inputs": 200, "targets": 24})
     assert batch.keys() == made.keys() - {"decoder_task_ids"}
     for name, array in batch.items():
         np.testing.assert_array_equal(made[name], array, err_msg=name)
@@ -105,8 +110,7 @@ def test_task_ids_follow_the_segments():
     store = flat_store([[5], [6]], [[7, 8], [9]])
     rows = rows_of([[0, 1]], store)
     rows = Rows(rows.offsets, np.array([3, 1], np.int32), rows.indices, rows.starts, rows.lengths)
-    several = {name: [store[name][0]] * 4 for name in store}
-    made = assemble(rows, several, LENGTHS)
+    made = assemble(rows, tokens_of(store, tasks=4), LENGTHS)
     assert made["decoder_task_ids"].tolist() == [[3, 3, 1, 0, 0, 0, 0]]
 
 
@@ -118,7 +122,7 @@ def test_cut_join_and_pad():
         np.testing.assert_array_equal(getattr(again, name), getattr(rows, name))
     padded = rows.padded(6)
     assert len(padded) == 6
-    made = assemble(padded, values(store), LENGTHS)
+    made = assemble(padded, tokens_of(store), LENGTHS)
     assert made["encoder_input_tokens"][3].tolist() == [5, 6, 7] + [0] * 9
     assert not made["encoder_input_tokens"][4:].any()
     assert made["decoder_loss_weights"].sum(axis=1).tolist() == [2, 1, 0, 3, 0, 0]
@@ -130,12 +134,12 @@ def test_cut_join_and_pad():
 def test_overfull_rows_are_refused():
     store = flat_store([[2] * 7, [3] * 6], [[4], [5]])
     with pytest.raises(ValueError, match="row 0 is longer than inputs allow"):
-        assemble(rows_of([[0, 1]], store), values(store), LENGTHS)
+        assemble(rows_of([[0, 1]], store), tokens_of(store), LENGTHS)
 
 
 def test_rows_longer_than_any_before():
     store = flat_store([[2]], [[3]])
-    made = assemble(rows_of([[0]], store), values(store), {"inputs": 10_000, "targets": 5})
+    made = assemble(rows_of([[0]], store), tokens_of(store), {"inputs": 10_000, "targets": 5})
     assert made["encoder_input_tokens"].sum() == 2
     assert made["encoder_input_tokens"].shape == (1, 10_000)
 

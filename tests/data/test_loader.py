@@ -1,7 +1,6 @@
 import itertools
 import subprocess
 import sys
-import threading
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -97,10 +96,10 @@ def test_a_block_is_a_pure_function_of_its_number(corpus):
             assert np.array_equal(getattr(again, name), getattr(blocks[block], name))
 
 
-def regular_store(size):
-    """Example i has 1 + 7 i mod 20 inputs and 1 + 3 i mod 8 targets, all of them 5."""
+def regular_store(size, names=("inputs", "targets")):
+    """Example i has 1 + 7 i mod 20 of the first feature, 1 + 3 i mod 8 of the second, ...: all of them 5."""
     features = {}
-    for name, step, longest in (("inputs", 7, 20), ("targets", 3, 8)):
+    for name, step, longest in zip(names, (7, 3, 11), (20, 8, 15), strict=False):
         lengths = 1 + np.arange(size) * step % longest
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         features[name] = (np.full(offsets[-1], 5, np.uint16), offsets)
@@ -155,6 +154,14 @@ def test_every_example_once_before_any_twice(corpus, sizes, block_size, seed, da
             times = [counts[task, index] for index in range(size)]
             assert not times or max(times) - min(times) <= 1
     assert len({task for task, _ in counts} & {t for t, size in enumerate(sizes) if not size}) == 0
+
+
+def test_tasks_of_a_block_are_shuffled(corpus):
+    tasks = [task for task, _ in seen(make_stream(corpus([300] * 4), pack=False), range(8))]
+    alike = np.mean([first == second for first, second in itertools.pairwise(tasks)])
+    assert len(tasks) > 400
+    assert abs(alike - 0.25) < 0.1  # as often as of two tasks drawn one after the other
+    assert tasks[:64] != tasks[64:128]
 
 
 def test_epochs_come_in_different_orders(corpus):
@@ -297,6 +304,114 @@ def test_each_iteration_begins_at_the_state(corpus):
         same(first, second)
 
 
+@settings(max_examples=12)
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=5).filter(any),
+    st.integers(1, 3),
+    st.integers(1, 9),
+    st.sampled_from([1, 2, 4]),
+    st.booleans(),
+)
+def test_hosts_part_limited_streams_and_nothing_is_lost(corpus, sizes, epochs, share, hosts, pack):
+    made = corpus(sizes, longest=(20, 8))
+    counts: Counter = Counter()
+    for host in range(hosts):
+        for batch in make_loader(
+            made,
+            epochs=epochs,
+            pack=pack,
+            batch_size=share * hosts,
+            host_index=host,
+            host_count=hosts,
+            block_size=16,
+        ):
+            counts.update((task, example_id) for *_, task, example_id in batch.examples)
+    assert len(counts) == sum(sizes)
+    assert set(counts.values()) == {epochs}
+
+
+WIDTHS = {"inputs": (16, 32, 48), "targets": (8, 20)}
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_unpacked_batches_are_as_narrow_as_they_can(corpus, hosts):
+    made = corpus(SIZES, longest=(48, 20))
+    settings = {"pack": False, "epochs": 1, "block_size": 1 << 12, "widths": WIDTHS}
+    parts = [
+        list(make_loader(made, **settings, host_index=host, host_count=hosts))
+        for host in range(hosts)
+    ]
+    shapes = []
+    for together in zip(*parts, strict=True):
+        lengths = {"encoder": 0, "decoder": 0}
+        for batch in together:
+            for side in lengths:
+                segments = batch.arrays[f"{side}_segment_ids"]
+                lengths[side] = max(lengths[side], int((segments > 0).sum(axis=1).max()))
+        shape = {
+            (batch.arrays["encoder_positions"].shape[1], batch.arrays["decoder_positions"].shape[1])
+            for batch in together
+        }
+        least = tuple(
+            min(width for width in WIDTHS[name] if width >= lengths[side])
+            for name, side in (("inputs", "encoder"), ("targets", "decoder"))
+        )
+        assert shape == {least}
+        shapes.append(least)
+    assert [width for width, _ in shapes] == sorted((w for w, _ in shapes), reverse=True)
+    assert {width for width, _ in shapes} == {16, 32, 48}
+    found = Counter(example[2:] for part in parts for batch in part for example in batch.examples)
+    assert len(found) == sum(SIZES)
+    assert set(found.values()) == {1}
+
+
+def test_bucketed_streams_resume(corpus):
+    made = corpus(SIZES, longest=(48, 20))
+    settings = {"pack": False, "epochs": 2, "widths": WIDTHS}
+    whole = list(make_loader(made, **settings))
+    for number in (0, 3, len(whole) - 2):
+        rest = make_loader(made, **settings, state=whole[number].state_after)
+        for batch, expected in zip(rest, whole[number + 1 :], strict=True):
+            same(batch, expected)
+    with pytest.raises(UserError, match="another stream"):
+        make_loader(made, pack=False, epochs=2, state=whole[0].state_after)
+
+
+def test_widths_that_cannot_hold_the_rows(corpus):
+    with pytest.raises(ValueError, match="give pack=False"):
+        make_loader(corpus(SIZES), widths=WIDTHS)
+    with pytest.raises(ValueError, match=r"widths \(32,\) hold no inputs of 48"):
+        make_loader(corpus(SIZES), pack=False, widths={"inputs": (32,), "targets": (20,)})
+
+
+@pytest.mark.parametrize("features", [("targets",), ("inputs", "targets"), ("a", "b", "c")])
+def test_streams_of_any_number_of_features(features):
+    store = regular_store(60, features)
+    entry = SimpleNamespace(task="t", examples=60, rate=1.0)
+    lengths = dict(zip(features, (24, 60, 32), strict=False))
+    stream = Stream(
+        [entry],
+        lambda _: store,
+        feature_lengths=lengths,
+        seed=0,
+        block_size=25,
+        epochs=1,
+        features=features,
+    )
+    found = []
+    for block in range(stream.blocks):
+        rows = stream.block(block)
+        assert rows.lengths.shape == (rows.tasks.size, len(features))
+        sums = np.add.reduceat(rows.lengths, rows.offsets[:-1])
+        assert (sums <= [lengths[name] for name in features]).all()
+        for feature, name in enumerate(features):
+            offsets = store.feature(name)[1]
+            assert (rows.starts[:, feature] == offsets[rows.indices]).all()
+            assert (rows.lengths[:, feature] == np.diff(offsets)[rows.indices]).all()
+        found += rows.indices.tolist()
+    assert sorted(found) == list(range(60))
+
+
 def test_stores_are_opened_when_needed(corpus):
     made = corpus([50, 50], [1.0, 1e-9])
     opened = []
@@ -356,77 +471,6 @@ def test_prefetch_keeps_order_and_content(corpus):
     with prefetch(make_loader(made, epochs=2), depth=3) as batches:
         for ahead, plain in zip(batches, make_loader(made, epochs=2), strict=True):
             same(ahead, plain)
-
-
-def test_prefetch_stays_within_its_depth():
-    made = []
-    third = threading.Event()
-
-    def produce():
-        for number in itertools.count():
-            made.append(number)
-            if number == 2:
-                third.set()
-            yield number
-
-    with prefetch(produce(), depth=2) as numbers:
-        assert third.wait(10)
-        # Two wait in the buffer; the third is made and waits for room.
-        assert made == [0, 1, 2]
-        assert [next(numbers) for _ in range(5)] == [0, 1, 2, 3, 4]
-
-
-def test_prefetch_raises_the_error_after_what_came_before_it():
-    def produce():
-        yield 1
-        yield 2
-        raise UserError("the third is broken")
-
-    numbers = prefetch(produce(), depth=5)
-    assert next(numbers) == 1
-    assert next(numbers) == 2
-    with pytest.raises(UserError, match="the third is broken"):
-        next(numbers)
-    with pytest.raises(StopIteration):
-        next(numbers)
-    numbers.close()
-
-
-def test_prefetch_closes_its_producer():
-    ended = threading.Event()
-
-    def produce():
-        try:
-            yield from itertools.count()
-        finally:
-            ended.set()
-
-    numbers = prefetch(produce(), depth=1)
-    assert next(numbers) == 0
-    numbers.close()
-    assert ended.is_set()
-    with pytest.raises(StopIteration):
-        next(numbers)
-
-
-def test_prefetch_that_nobody_holds_ends_its_thread():
-    ended = threading.Event()
-
-    def produce():
-        try:
-            yield from itertools.count()
-        finally:
-            ended.set()
-
-    numbers = prefetch(produce(), depth=1)
-    next(numbers)
-    del numbers
-    assert ended.wait(10)
-
-
-def test_prefetch_needs_room_for_one():
-    with pytest.raises(ValueError, match="depth"):
-        prefetch([], depth=0)
 
 
 def test_loading_needs_neither_tensorflow_nor_jax():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flanx.data.packing import fill, one_a_row, pack
+from flanx.data.packing import fill, pack
 
 
 @st.composite
@@ -49,6 +49,30 @@ def slow_best_fit(lengths, capacity):
     return sorted(free)
 
 
+def slow_best_fit_of_all(lengths, capacity):
+    """Best fit decreasing over all features as `pack` tells it: the rows' number."""
+    load = lengths.sum(axis=0) / capacity
+    scarcest = np.argsort(-load, kind="stable")[0]
+    rows = []
+    for example in np.argsort(-(lengths / capacity).max(axis=1), kind="stable"):
+        fitting = [row for row in rows if (row >= lengths[example]).all()]
+        if fitting:
+            row = min(fitting, key=lambda row: row[scarcest])
+            row -= lengths[example]
+        else:
+            rows.append(capacity - lengths[example])
+    return len(rows)
+
+
+@given(problems())
+def test_takes_no_more_rows_than_the_slow_obvious_version_but_for_ties(problem):
+    lengths, capacity = problem
+    if not len(lengths):
+        return
+    # Which of two rows with as many free cells of the scarcest feature is taken is left open.
+    assert pack(lengths, capacity).rows <= slow_best_fit_of_all(lengths, capacity) * 1.1 + 1
+
+
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=200))
 def test_one_feature_equals_the_slow_obvious_version(lengths):
     packing = pack(np.array(lengths)[:, None], [64])
@@ -85,10 +109,3 @@ def test_too_long_examples_are_refused():
         pack([[1, 1], [3, 9]], [8, 8])
     with pytest.raises(ValueError, match="do not go with"):
         pack([[1, 1]], [8])
-
-
-def test_one_a_row():
-    packing = one_a_row(3)
-    assert packing.order.tolist() == [0, 1, 2]
-    assert packing.offsets.tolist() == [0, 1, 2, 3]
-    assert packing.rows == 3
