@@ -65,6 +65,20 @@ def test_attention_and_its_gradients_equal_autodiff(with_bias):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("mask_rows", [1, 3])
+def test_attention_row_by_row_equals_all_at_once(monkeypatch, mask_rows):
+    q_key, k_key, bias_key = jax.random.split(jax.random.key(0), 3)
+    query = jax.random.normal(q_key, (3, 2, 5, 4))
+    keys = jax.random.normal(k_key, (3, 2, 7, 4))
+    bias = jax.random.normal(bias_key, (1, 2, 5, 7))
+    lengths = jnp.asarray([7, 4, 2])[:mask_rows]
+    mask = jnp.where(jnp.arange(7) < lengths[:, None], 0.0, masks.BLOCKED)[:, None, None]
+    together = products.attention(query, keys, keys, bias, mask)
+    monkeypatch.setattr(products, "IN_CACHE", 0)
+    by_row = products.attention(query, keys, keys, bias, mask)
+    np.testing.assert_allclose(by_row, together, rtol=1e-6)
+
+
 def test_masks_by_hand():
     tokens, segments = jnp.array([[5, 6, 7, 0]]), jnp.array([[1, 1, 2, 0]])
     open_ = masks.encoder_mask(tokens, segments)[0, 0] == 0

@@ -30,6 +30,18 @@ def decoder_mask(
     return _additive(allowed, segment_ids, segment_ids)
 
 
+def step_mask(index: jax.Array, length: int) -> jax.Array:
+    """Causal self-attention of one query at `index`, int32 [] or [B] -> [1 or B, 1, 1, length]."""
+    allowed = jnp.arange(length) <= jnp.atleast_1d(index)[:, None]
+    return _additive(allowed[:, None, :], None, None)
+
+
+def beam_mask(origin: jax.Array) -> jax.Array:
+    """Each beam's own past among that of all: origin int32 [B, n, T] -> [B, 1, n, T, n], 0 at the slot it names."""
+    allowed = origin[..., None] == jnp.arange(origin.shape[1])
+    return _additive(allowed, None, None)
+
+
 def cross_mask(
     encoder_tokens: jax.Array,
     target_tokens: jax.Array | None,

@@ -117,20 +117,45 @@ class T5(nn.Module):
             self.token_embedder(decoder_input_tokens), encoded, self_mask, cross_mask, deterministic
         )
 
-    def memory(self, encoder_input_tokens: jax.Array, max_length: int) -> Memory:
-        """Encodes [B, Li], and lays out all that up to `max_length` decoding steps read."""
+    def memory(self, encoder_input_tokens: jax.Array) -> Memory:
+        """Encodes [B, Li], and lays out all that decoding steps read of it.
+
+        Every array has the batch's rows as its first axis, and rows do not depend on each other: rows of one memory
+        can be put into another of the same Li.
+        """
         encoded = self.encode(encoder_input_tokens)
         cross_bias = masks.cross_mask(encoder_input_tokens, None, None, None)
-        return self.decoder.memory(encoded, cross_bias, masks.decoder_mask(max_length, None, None))
+        return self.decoder.memory(encoded, cross_bias)
 
     def decode_step(
         self, tokens: jax.Array, index: jax.Array, cache: tuple[KeyValue, ...], memory: Memory
     ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
-        """One position for all rows: tokens [B*n] at `index` -> logits [B*n, V] of the next token, new cache."""
+        """One position of every row: tokens [B] at `index` -> logits [B, V] of the next token, new cache.
+
+        `index` is a scalar, or int32 [B] with a position for each row. A row sees its cache up to its own position
+        alone, so a row that starts over at 0 needs no clean cache.
+        """
         hidden, cache = self.decoder.step(
             self.token_embedder(tokens[:, None]), cache, memory, index
         )
         return self.logits(hidden[:, 0]), cache
+
+    def beam_step(
+        self,
+        tokens: jax.Array,
+        index: jax.Array,
+        cache: tuple[KeyValue, ...],
+        memory: Memory,
+        origin: jax.Array,
+    ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
+        """One position of the n beams of every row: tokens [B, n] at `index` -> logits [B, n, V], new cache.
+
+        Beams never move in the cache: slot b of position t keeps what beam b had there at step t, and a beam finds its
+        own past by `origin`, int32 [B, n, T], the slot of each position. So choosing new beams copies a small table
+        rather than the cache; and a row's beams read its cache, like its encoder's keys and values, once for all.
+        """
+        hidden, cache = self.decoder.step(self.token_embedder(tokens), cache, memory, index, origin)
+        return self.logits(hidden), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., E] -> float32 [..., V]. Operands have the activations' dtype, sums and result are float32."""
@@ -138,8 +163,9 @@ class T5(nn.Module):
             return self.token_embedder.attend(hidden)
         return self.decoder.project_logits(hidden)
 
-    def empty_cache(self, rows: int, max_length: int) -> tuple[KeyValue, ...]:
-        """Zeroed keys and values of decoder self-attention: for each layer a pair of [rows, H, max_length, D]."""
+    def empty_cache(self, rows: int, max_length: int, beams: int = 1) -> tuple[KeyValue, ...]:
+        """Zeroed keys and values of decoder self-attention: for each layer a pair of [rows, H, max_length*beams, D]."""
         cfg = self.config
-        zeros = jnp.zeros((rows, cfg.num_heads, max_length, cfg.head_dim), jnp.dtype(cfg.dtype))
+        shape = (rows, cfg.num_heads, max_length * beams, cfg.head_dim)
+        zeros = jnp.zeros(shape, jnp.dtype(cfg.dtype))
         return tuple((zeros, zeros) for _ in range(cfg.num_decoder_layers))

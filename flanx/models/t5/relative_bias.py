@@ -67,7 +67,19 @@ class RelativePositionBias(nn.Module):
 
     def __call__(self, queries: int, keys: int) -> jax.Array:
         """float32 [1, H, queries, keys]."""
-        distance = np.arange(-(queries - 1), keys)
+        values = self._of_distances(np.arange(-(queries - 1), keys))
+        return toeplitz(values, queries, keys)[None]
+
+    def at(self, index: jax.Array, keys: int) -> jax.Array:
+        """Of queries at `index`, int32 [] or [B], to keys 0 to `keys` - 1: float32 [1 or B, H, 1, keys]."""
+        # values[h, keys - 1 + distance], of which a query sees the window that starts at distance -index.
+        values = self._of_distances(np.arange(-(keys - 1), keys))
+        starts = keys - 1 - jnp.atleast_1d(index)
+        windows = jax.vmap(lambda at: jax.lax.dynamic_slice_in_dim(values, at, keys, axis=1))
+        return windows(starts)[:, :, None]
+
+    def _of_distances(self, distance: np.ndarray) -> jax.Array:
+        """float32 [H, distances]."""
         of_distance = bucket(
             distance,
             bidirectional=self.bidirectional,
@@ -76,5 +88,4 @@ class RelativePositionBias(nn.Module):
         )
         # A product with a constant one-hot: exact at "highest" precision, and its gradient needs no scatter.
         one_hot = jnp.asarray(np.eye(self.buckets, dtype=np.float32)[:, of_distance])
-        values = jnp.matmul(self.rel_embedding, one_hot, precision=jax.lax.Precision.HIGHEST)
-        return toeplitz(values, queries, keys)[None]
+        return jnp.matmul(self.rel_embedding, one_hot, precision=jax.lax.Precision.HIGHEST)

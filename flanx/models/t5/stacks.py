@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from flanx.models.t5 import products
+from flanx.models.t5 import masks, products
 from flanx.models.t5.attention import Attention
 from flanx.models.t5.config import T5Config
 from flanx.models.t5.dropout import LayerDropout, StackDropout, scale, stack_dropout
@@ -97,13 +97,10 @@ class DecoderLayer(nn.Module):
         self_bias: jax.Array,
         cross_bias: jax.Array,
     ) -> tuple[jax.Array, KeyValue]:
-        """One position: x [B*n, 1, E] at `index`, cache of [B*n, H, T, D] -> its output and the cache with it."""
+        """One position: x [B, n, E] at `index`, cache of [B, H, T*n, D] -> its output and the cache with it."""
         y = self.pre_self_attention_layer_norm(x)
         key, value = self.self_attention.project(y)
-        cache = (
-            jax.lax.dynamic_update_slice_in_dim(cache[0], key, index, axis=2),
-            jax.lax.dynamic_update_slice_in_dim(cache[1], value, index, axis=2),
-        )
+        cache = (write_at(cache[0], key, index), write_at(cache[1], value, index))
         x = x + self.self_attention.attend(y, *cache, None, self_bias)
         y = self.pre_cross_attention_layer_norm(x)
         x = x + self.encoder_decoder_attention.attend(y, *cross, None, cross_bias)
@@ -139,17 +136,25 @@ class Encoder(nn.Module):
 
 
 class Memory(NamedTuple):
-    """What decoding steps read and never change.
+    """What decoding steps read of the encoder and never change. Every array's first axis is the batch's rows.
 
     Attributes:
       cross: for each layer, keys and values of the encoder's output, [B, H, Li, D] each.
       cross_bias: float32 [B, 1, 1, Li], the encoder's padding.
-      self_bias: float32 [1, H, T, T], position bias and causal mask; step t reads row t.
     """
 
     cross: tuple[KeyValue, ...]
     cross_bias: jax.Array
-    self_bias: jax.Array
+
+
+def write_at(cache: jax.Array, new: jax.Array, index: jax.Array) -> jax.Array:
+    """cache [B, H, T*n, D] with new [B, H, n, D] as position `index`: one for all rows, or int32 [B]."""
+    start = index * new.shape[2]
+    if jnp.ndim(index) == 0:
+        return jax.lax.dynamic_update_slice_in_dim(cache, new, start, axis=2)
+    return jax.vmap(lambda row, one, at: jax.lax.dynamic_update_slice_in_dim(row, one, at, axis=1))(
+        cache, new, start
+    )
 
 
 class Decoder(nn.Module):
@@ -192,20 +197,33 @@ class Decoder(nn.Module):
         """[..., E] -> float32 [..., V], with an output projection of its own."""
         return products.matmul(x, self.logits_dense.kernel.astype(x.dtype), jnp.float32)
 
-    def memory(self, encoded: jax.Array, cross_bias: jax.Array, self_mask: jax.Array) -> Memory:
-        """Everything that steps need of the encoder's output, for up to `self_mask.shape[-1]` positions."""
-        length = self_mask.shape[-1]
+    def memory(self, encoded: jax.Array, cross_bias: jax.Array) -> Memory:
+        """Everything that steps need of the encoder's output."""
         return Memory(
             cross=tuple(layer.cross_key_value(encoded) for layer in self._unscanned()),
             cross_bias=cross_bias,
-            self_bias=self.relpos_bias(length, length) + self_mask,
         )
 
     def step(
-        self, x: jax.Array, cache: tuple[KeyValue, ...], memory: Memory, index: jax.Array
+        self,
+        x: jax.Array,
+        cache: tuple[KeyValue, ...],
+        memory: Memory,
+        index: jax.Array,
+        origin: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
-        """Embedded tokens [B*n, 1, E] at position `index` -> normed output [B*n, 1, E] and the new cache."""
-        self_bias = jax.lax.dynamic_slice_in_dim(memory.self_bias, index, 1, axis=2)
+        """Embedded tokens [B, n, E] at position `index` -> normed output [B, n, E] and the new cache.
+
+        `index` is one position for all rows, or int32 [B], each row's own. `origin` is int32 [B, n, T] where n > 1:
+        see `T5.beam_step`.
+        """
+        beams = x.shape[1]
+        length = cache[0][0].shape[2] // beams
+        self_bias = self.relpos_bias.at(index, length) + masks.step_mask(index, length)
+        if origin is not None:
+            self_bias = (self_bias[..., None] + masks.beam_mask(origin)).reshape(
+                x.shape[0], self.config.num_heads, beams, length * beams
+            )
         new_cache = []
         for layer, cached, cross in zip(self._unscanned(), cache, memory.cross, strict=True):
             x, cached = layer.step(x, cached, cross, index, self_bias, memory.cross_bias)
