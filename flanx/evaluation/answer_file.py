@@ -1,142 +1,142 @@
-"""Answers a JSONL file into another: in order, a window at a time, and continued after a kill.
+"""Answers to many questions as a JSONL file: in the order of the questions, and continued after a kill.
 
-Answers gather in `<output>.partial`, and `<output>.partial.json` says which job they are of. A job
-that is started again keeps the whole windows that are there; when all is done the file is renamed to
-`<output>`. So `<output>` is always complete, and never a mixture of two jobs.
+Answers may come in any order; each waits for those before it, and is then written. They gather in `<output>.partial`,
+and `<output>.partial.json` says which job they are of. A job that is started again keeps the lines that are there; when
+all is done the file is renamed to `<output>`. So `<output>` is always complete, and never a mixture of two jobs.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from flanx.errors import UserError, did_you_mean
+Row = dict[str, Any]
+# (place, row) of each question that is left -> (place, fields to add), in any order.
+Answers = Callable[[Iterator[tuple[int, Row]]], Iterable[tuple[int, Mapping[str, Any]]]]
+Progress = Callable[[int, int], None]  # (lines done, lines in all)
 
-Answer = Callable[[Sequence[str]], Sequence[str]]
+_SECONDS = 1.0  # after which what is written is forced to the disk
 
 
 @dataclass(frozen=True)
-class Scan:
-    """What a first reading of the input found.
+class Questions:
+    """What is to be answered.
 
     Attributes:
-      lines: lines with a question.
-      bad: (line number, what is wrong, the line) of each malformed line.
-      sha256: of the whole file.
+      count: of questions.
+      rows: their rows, from a place on.
+      identity: what tells them from other questions; JSON.
     """
 
-    lines: int
-    bad: tuple[tuple[int, str, str], ...]
-    sha256: str
+    count: int
+    rows: Callable[[int], Iterator[Row]]
+    identity: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many lines were answered in all, were there before, and were left out as malformed."""
+    """How many lines were answered in all, and were there before."""
 
     answered: int
     kept: int
-    skipped: int
-
-
-def scan(path: str | os.PathLike[str], field: str) -> Scan:
-    """Reads the input once: counts its questions and finds malformed lines.
-
-    Raises:
-      UserError: there is no such file.
-    """
-    digest = hashlib.sha256()
-    lines, bad = 0, []
-    for number, raw in _raw_lines(path):
-        digest.update(raw)
-        wrong = _parse(raw, field)
-        if isinstance(wrong, str):
-            bad.append((number, wrong, raw.decode("utf-8", errors="replace").rstrip("\r\n")))
-        elif wrong is not None:
-            lines += 1
-    return Scan(lines, tuple(bad), digest.hexdigest())
 
 
 def answer_file(
-    source: str | os.PathLike[str],
+    questions: Questions,
     output: str | os.PathLike[str],
-    answer: Answer,
+    answers: Answers,
     *,
-    field: str = "inputs",
-    window: int = 512,
     job: Mapping[str, Any] | None = None,
-    skip_bad: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Outcome:
-    """Writes each object of `source` with its answer as "prediction", in the order of `source`.
+    """Writes each row with the fields of its answer, in the order of the questions.
 
     Args:
-      source: JSONL; blank lines are passed over.
-      output: JSONL; every field of an object passes through.
-      answer: the answers to a list of questions.
-      field: where an object's question is.
-      window: lines that are answered and written together.
-      job: what decides the answers (model, step, lengths); another job's partial output is not
-        continued.
-      skip_bad: put malformed lines in `<output>.bad` instead of refusing them.
+      questions: what to answer.
+      output: JSONL; every field of a row passes through.
+      answers: asked once for all that are left.
+      job: what else decides the answers (model, step, settings); another job's partial output is not continued.
       progress: told (lines done, lines in all).
-
-    Raises:
-      UserError: no such file, or a malformed line, named by file and number.
     """
-    found = scan(source, field)
-    if found.bad and not skip_bad:
-        number, wrong, _ = found.bad[0]
-        raise UserError(
-            f"{source}:{number}: {wrong}; mend the line, or pass --skip_bad to leave it out"
-        )
     final = Path(output)
     final.parent.mkdir(parents=True, exist_ok=True)
-    _write_bad(final, found.bad)
     partial = Path(f"{final}.partial")
-    identity = {**(job or {}), "field": field, "window": window, "sha256": found.sha256}
-    kept = _keep(partial, identity, window)
-    if progress:
-        progress(kept, found.lines)
+    kept = _keep(partial, {**(job or {}), **questions.identity}, questions.count)
     done = kept
+    if progress:
+        progress(done, questions.count)
     with partial.open("ab") as handle:
-        questions = islice(_questions(source, field), kept, None)
-        while rows := list(islice(questions, window)):
-            texts = answer([row[field] for row in rows])
-            for row, text in zip(rows, texts, strict=True):
-                line = json.dumps({**row, "prediction": text}, ensure_ascii=False)
-                # A lone surrogate in another field goes out as the \u escape it came in as.
-                handle.write(line.encode("utf-8", errors="backslashreplace") + b"\n")
+        forced = time.monotonic()
+        for row, added in in_order(questions, answers, kept):
+            write_line(handle, row, added)
             handle.flush()
-            os.fsync(handle.fileno())
-            done += len(rows)
+            if time.monotonic() - forced > _SECONDS:
+                os.fsync(handle.fileno())
+                forced = time.monotonic()
+            done += 1
             if progress:
-                progress(done, found.lines)
+                progress(done, questions.count)
+        os.fsync(handle.fileno())
     partial.replace(final)
     _identity_path(partial).unlink(missing_ok=True)
-    return Outcome(done, kept, len(found.bad))
+    return Outcome(done, kept)
 
 
-def _keep(partial: Path, identity: Mapping[str, Any], window: int) -> int:
-    """Cuts a partial output of the same job down to whole windows; returns the lines that stay."""
+def in_order(
+    questions: Questions, answers: Answers, first: int = 0
+) -> Iterator[tuple[Row, Mapping[str, Any]]]:
+    """Yields (row, fields of its answer) from place `first` on, each when those before it are there."""
+    rows: dict[int, Row] = {}
+    ready: dict[int, Mapping[str, Any]] = {}
+
+    def asked() -> Iterator[tuple[int, Row]]:
+        for place, row in enumerate(questions.rows(first), first):
+            rows[place] = row
+            yield place, row
+
+    following = first
+    for place, added in answers(asked()):
+        ready[place] = added
+        while following in ready:
+            yield rows.pop(following), ready.pop(following)
+            following += 1
+
+
+def write_line(handle: BinaryIO, row: Row, added: Mapping[str, Any]) -> None:
+    """One object on a line of its own."""
+    line = json.dumps({**row, **added}, ensure_ascii=False)
+    # A lone surrogate in another field goes out as the \u escape it came in as.
+    handle.write(line.encode("utf-8", errors="backslashreplace") + b"\n")
+
+
+def _keep(partial: Path, identity: Mapping[str, Any], count: int) -> int:
+    """Cuts a partial output of the same job down to its whole lines; returns how many stay."""
     note = _identity_path(partial)
     kept, size = 0, 0
-    if _read_note(note) == dict(identity) and partial.exists():
+    if _read_note(note) == json.loads(json.dumps(identity)) and partial.exists():
         with partial.open("rb") as handle:
-            # A last line without its line break was cut off.
-            sizes = [len(line) for line in handle if line.endswith(b"\n")]
-        kept = len(sizes) // window * window
-        size = sum(sizes[:kept])
+            for line in handle:
+                if kept == count or not _whole(line):
+                    break
+                kept += 1
+                size += len(line)
     if kept:
         os.truncate(partial, size)
     else:
         partial.unlink(missing_ok=True)
-        note.write_text(json.dumps(dict(identity)))
+        note.write_text(json.dumps(identity))
     return kept
+
+
+def _whole(line: bytes) -> bool:
+    """Whether a line was written to its end; after a power cut its bytes may be there as zeros."""
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _read_note(note: Path) -> Any:
@@ -148,46 +148,3 @@ def _read_note(note: Path) -> Any:
 
 def _identity_path(partial: Path) -> Path:
     return Path(f"{partial}.json")
-
-
-def _write_bad(final: Path, bad: Sequence[tuple[int, str, str]]) -> None:
-    side = Path(f"{final}.bad")
-    if not bad:
-        side.unlink(missing_ok=True)
-        return
-    rows = ({"line": number, "error": wrong, "text": text} for number, wrong, text in bad)
-    side.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _questions(path: str | os.PathLike[str], field: str) -> Iterator[dict[str, Any]]:
-    for _, raw in _raw_lines(path):
-        row = _parse(raw, field)
-        if isinstance(row, dict):
-            yield row
-
-
-def _raw_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    if not Path(path).is_file():
-        wrong = "is a folder" if Path(path).is_dir() else "does not exist"
-        raise UserError(f"'{path}' {wrong}; --input takes a JSONL file")
-    with Path(path).open("rb") as handle:
-        yield from enumerate(handle, start=1)
-
-
-def _parse(raw: bytes, field: str) -> dict[str, Any] | str | None:
-    """The object of a line, what is wrong with it, or None for a blank line."""
-    if not raw.strip():
-        return None
-    try:
-        row = json.loads(raw)
-    except ValueError as error:
-        return f"not valid JSON ({error})"
-    if not isinstance(row, dict):
-        return f"not a JSON object but {type(row).__name__}"
-    if field not in row:
-        return f"no field '{field}'{did_you_mean(field, row)} (--field names the question's)"
-    if not isinstance(row[field], str):
-        return f"field '{field}' is no text but {type(row[field]).__name__}"
-    if any("\ud800" <= c <= "\udfff" for c in row[field]):
-        return f"field '{field}' is no valid Unicode (half a surrogate pair)"
-    return row

@@ -29,15 +29,24 @@ def shown(unit: str) -> Iterator[Show]:
 
 def _lines(unit: str) -> Show:
     said = time.monotonic()
+    began: dict[
+        str, tuple[float, int]
+    ] = {}  # when a work began, and how much of it was done before
 
     def show(done: int, total: int, what: str) -> None:
         nonlocal said
         now = time.monotonic()
+        start, before = began.setdefault(what, (now, done))
         if done == total or now - said >= _SECONDS:
             said = now
-            print(f"{what}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+            rate = f", {_per_second(done - before, now - start)}" if done > before else ""
+            print(f"{what}: {done:,} of {total:,} {unit}{rate}", file=sys.stderr, flush=True)
 
     return show
+
+
+def _per_second(count: int, seconds: float) -> str:
+    return f"{count / max(seconds, 1e-3):,.1f} a second"
 
 
 @contextlib.contextmanager
@@ -50,6 +59,7 @@ def _bar(unit: str) -> Iterator[Show]:
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TextColumn(unit),
+        progress.TextColumn("{task.fields[rate]}"),
         progress.TimeRemainingColumn(elapsed_when_finished=True),
     )
     with progress.Progress(*columns, console=Console(stderr=True)) as bar:
@@ -57,7 +67,9 @@ def _bar(unit: str) -> Iterator[Show]:
 
         def show(done: int, total: int, what: str) -> None:
             if what not in known:
-                known[what] = bar.add_task(what, total=total)
-            bar.update(known[what], completed=done, total=total)
+                known[what] = bar.add_task(what, total=total, completed=done, rate="")
+            speed = bar.tasks[known[what]].speed
+            rate = f"{speed:,.1f} a second" if speed else ""
+            bar.update(known[what], completed=done, total=total, rate=rate)
 
         yield show

@@ -126,7 +126,7 @@ def test_mistakes_are_one_line(model_dir, capfd, spoil, arguments, message):
 
 def test_a_folder_that_is_no_model_dir(tmp_path, capsys):
     assert main(["eval", str(tmp_path)]) == 2
-    assert "is no MODEL_DIR: it holds neither checkpoints/ nor" in capsys.readouterr().err
+    assert "no checkpoint at" in capsys.readouterr().err
 
 
 def test_a_vocabulary_that_is_not_the_checkpoints(model_dir, capsys):

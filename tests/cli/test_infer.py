@@ -1,5 +1,6 @@
 """`flanx infer`: a prompt, a JSONL file, a task's examples, and mistakes."""
 
+import io
 import json
 import shutil
 
@@ -41,31 +42,91 @@ def test_a_question_that_loses_its_end_is_told(trained_run, capsys):
 
 
 def test_a_stopped_file_job_goes_on(trained_run, questions, tmp_path, monkeypatch):
-    from flanx.evaluation import trained
+    from flanx.evaluation.answering import Answerer
 
     source, _ = questions
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     command = ["infer", str(trained_run), f"--input={source}", "--batch_size=1"]
-    monkeypatch.setattr("flanx.cli.infer.WINDOW_BATCHES", 2)
     assert main([*command, f"--output={whole}"]) == 0
 
-    asked, real = [], trained.answer
+    asked, real = [], Answerer.answers
 
-    def dying(opened, predictor, texts, **lengths):
-        if len(asked) >= 4:
-            raise KeyboardInterrupt
-        asked.extend(texts)
-        return real(opened, predictor, texts, **lengths)
+    def dying(self, questions):
+        for number, found in enumerate(real(self, questions)):
+            if number >= 8:
+                raise KeyboardInterrupt
+            yield found
 
-    monkeypatch.setattr(trained, "answer", dying)
+    monkeypatch.setattr(Answerer, "answers", dying)
     assert main([*command, f"--output={out}"]) == 1  # Ctrl-C
     partial = tmp_path / "out.jsonl.partial"
+    kept = partial.read_bytes().count(b"\n")
+    assert 0 < kept < 9
     with partial.open("ab") as handle:
         handle.write(b'{"id": 4, "inp')
-    monkeypatch.setattr(trained, "answer", lambda *a, **k: asked.extend(a[2]) or real(*a, **k))
+
+    def counting(self, questions):
+        for found in real(self, questions):
+            asked.append(found[0])
+            yield found
+
+    monkeypatch.setattr(Answerer, "answers", counting)
     assert main([*command, f"--output={out}"]) == 0
     assert out.read_bytes() == whole.read_bytes()
-    assert len(asked) == 9
+    assert sorted(asked) == list(range(kept, 9))
+
+
+def test_settings_of_the_command_and_of_a_line(trained_run, tmp_path, capsys):
+    """Draws depend on the seed and the line's place; a line's own settings replace the command's."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    question = {"inputs": "First letter of bee?"}
+    own = [{}, {}, {"seed": 5}, {"temperature": 0}, {"max_length": 1}, {"seed": 5}]
+    lines = [{**question, "decoding": settings} if settings else question for settings in own]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ["infer", str(trained_run), f"--input={source}", f"--output={out}", "--scores"]
+    draw = ["--temperature=3", "--num_samples=2", "--seed=1"]
+    assert main([*command, *draw]) == 0
+    rows = _jsonl(out)
+    assert [{k: row[k] for k in row if k in lines[0] | {"decoding": 0}} for row in rows] == lines
+    answers = [row["predictions"] for row in rows]
+    assert answers[0] != answers[1]
+    assert answers[2] == answers[5]
+    assert answers[3][0] == answers[3][1]
+    assert all(len(text.encode()) <= 1 for text in answers[4])
+    assert all(a < 0 and b < 0 for a, b in (row["log_probabilities"] for row in rows))
+    assert main([*command[:2], "--prompt", question["inputs"], *draw[:2], "--seed=5"]) == 0
+    assert capsys.readouterr().out.splitlines() == answers[2]
+    assert main([*command[:2], "--prompt", question["inputs"], "--scores", "--beams=2"]) == 0
+    score, _, text = capsys.readouterr().out.partition("\t")
+    assert float(score) >= rows[3]["log_probabilities"][0] - 1e-3
+    assert text
+
+
+def test_from_stdin_to_stdout(trained_run, questions, monkeypatch, capsysbinary):
+    source, _ = questions
+    command = ["infer", str(trained_run), "--output=-"]
+    assert main([*command, f"--input={source}"]) == 0
+    from_file = capsysbinary.readouterr().out
+    assert [json.loads(line)["id"] for line in from_file.splitlines()] == list(range(9))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(source.read_bytes() + b"{\n")))
+    assert main([*command, "--input=-", "--skip_bad"]) == 0
+    found = capsysbinary.readouterr()
+    assert found.out == from_file
+    assert b"stdin:10: left out: not valid JSON" in found.err
+
+
+def test_interactive_through_a_pipe(trained_run, monkeypatch, capsys):
+    prompt = "First letter of bee?"
+    assert main(["infer", str(trained_run), "--prompt", prompt]) == 0
+    answer = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{prompt}\n/set max_length 1\n{prompt}\n"))
+    assert main(["infer", str(trained_run), "--interactive"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first + "\n" == answer
+    assert len(second) <= 1
+    monkeypatch.setattr("sys.stdin", io.StringIO("/set max_length 99\n"))
+    assert main(["infer", str(trained_run), "--interactive"]) == 2
+    assert "max_length=99 is beyond --max_decode_length=6" in capsys.readouterr().err
 
 
 def test_a_tasks_examples(trained_run, tmp_path, capsys):
@@ -107,6 +168,10 @@ def test_exported_parameters_answer_too(trained_run, tmp_path, capsys):
         (["--input=x.jsonl", "--output=x.jsonl"], "would overwrite the questions"),
         (["--input=none.jsonl", "--output=o.jsonl"], "no such file: 'none.jsonl' (--input)"),
         (["--prompt=a", "--batch_size=0"], "--batch_size=0: give 1 or more"),
+        (["--prompt=a", "--temperature=-1"], "--temperature=-1.0: give a number from 0"),
+        (["--prompt=a", "--beams=2", "--temperature=1"], "exclude each other"),
+        (["--prompt=a", "--num_samples=2"], "draw them with --temperature=0.7"),
+        (["--prompt=a", "--history=2"], "--history needs --interactive"),
         (["--prompt=a", "--step=1"], "no such checkpoint (it has 3)"),
     ],
 )
@@ -119,12 +184,13 @@ def test_mistakes_are_one_line(trained_run, capsys, arguments, message):
 
 def test_a_malformed_line(trained_run, tmp_path, capsys):
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text('{"inputs": "a"}\n{"inputs": \n')
+    source.write_text('{"inputs": "a"}\n{"inputs": \n{"inputs": "a", "decoding": {"top": 1}}\n')
     command = ["infer", str(trained_run), f"--input={source}", f"--output={out}"]
     assert main(command) == 2
     assert f"{source}:2: not valid JSON" in capsys.readouterr().err
     assert main([*command, "--skip_bad"]) == 0
-    assert f"1 malformed line is in {out}.bad" in capsys.readouterr().err
+    assert f"2 malformed lines are in {out}.bad" in capsys.readouterr().err
+    assert _jsonl(tmp_path / "out.jsonl.bad")[1]["error"].startswith("field 'decoding': no setting")
     assert len(_jsonl(out)) == 1
 
 

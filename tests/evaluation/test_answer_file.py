@@ -1,32 +1,44 @@
-"""JSONL in, JSONL out: order, continuation after a kill, malformed lines."""
+"""Answers in any order, a file in order: continuation after a kill, and nothing twice or lost."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flanx.errors import UserError
-from flanx.evaluation.answer_file import answer_file
+from flanx.evaluation.answer_file import Questions, answer_file
 
 
-class Reverser:
-    """Answers with the text reversed, counts questions, and dies after `lives` of them."""
-
-    def __init__(self, lives=10**9):
-        self.asked, self.lives = [], lives
-
-    def __call__(self, texts):
-        if len(self.asked) + len(texts) > self.lives:
-            raise KeyboardInterrupt
-        self.asked += texts
-        return [text[::-1] for text in texts]
-
-
-def _write(path, count):
+def _questions(count):
     rows = [{"id": i, "inputs": f"question {i} ü\u2028", "extra": [i]} for i in range(count)]
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    return rows
+    return rows, Questions(count, lambda first: iter(rows[first:]), {"sha256": "x"})
+
+
+class Shuffler:
+    """Answers with the text reversed, the last of each `window` first, and dies after `lives` answers."""
+
+    def __init__(self, lives=10**9, window=3):
+        self.asked, self.lives, self.window = [], lives, window
+
+    def __call__(self, rows):
+        held = []
+        for place, row in rows:
+            self.asked.append(place)
+            held.append((place, {"prediction": row["inputs"][::-1]}))
+            if len(held) == self.window:
+                yield from self._given(held)
+                held = []
+        yield from self._given(held)
+
+    def _given(self, held):
+        for one in reversed(held):
+            if not self.lives:
+                raise KeyboardInterrupt
+            self.lives -= 1
+            yield one
 
 
 def _read(path):
@@ -38,19 +50,18 @@ def _expected(rows):
 
 
 def test_other_fields_pass_through_in_order(tmp_path):
-    rows = _write(tmp_path / "in.jsonl", 7)
+    rows, questions = _questions(7)
     seen = []
     outcome = answer_file(
-        tmp_path / "in.jsonl",
-        tmp_path / "out.jsonl",
-        Reverser(),
-        window=3,
+        questions,
+        tmp_path / "new" / "out.jsonl",
+        Shuffler(),
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert _read(tmp_path / "out.jsonl") == _expected(rows)
-    assert (outcome.answered, outcome.kept, outcome.skipped) == (7, 0, 0)
-    assert seen == [(0, 7), (3, 7), (6, 7), (7, 7)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+    assert _read(tmp_path / "new" / "out.jsonl") == _expected(rows)
+    assert (outcome.answered, outcome.kept) == (7, 0)
+    assert seen == [(i, 7) for i in range(8)]
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["out.jsonl"]
 
 
 @settings(max_examples=40, deadline=None)
@@ -58,84 +69,79 @@ def test_other_fields_pass_through_in_order(tmp_path):
 def test_a_killed_job_goes_on_without_repeating_or_losing_a_line(
     tmp_path_factory, count, window, data
 ):
-    folder = tmp_path_factory.mktemp("infer")
-    source, output = folder / "in.jsonl", folder / "out.jsonl"
-    rows = _write(source, count)
+    output = tmp_path_factory.mktemp("infer") / "out.jsonl"
+    rows, questions = _questions(count)
     lives = data.draw(st.integers(0, count), label="answers before the kill")
-    first = Reverser(lives)
     try:
-        answer_file(source, output, first, window=window)
+        answer_file(questions, output, Shuffler(lives, window))
     except KeyboardInterrupt:
-        partial = folder / "out.jsonl.partial"
+        partial = output.with_name("out.jsonl.partial")
         assert not output.exists()
         size = partial.stat().st_size
         cut = data.draw(st.integers(0, size), label="bytes that reached the disk")
+        zeros = data.draw(st.sampled_from([b"", b"\0\0\0", b"\0\0\n"]), label="after them")
         with partial.open("ab") as handle:
             handle.truncate(cut)
-        before = partial.read_bytes().count(b"\n") // window * window
-        second = Reverser()
-        outcome = answer_file(source, output, second, window=window)
+        before = partial.read_bytes().count(b"\n")
+        with partial.open("ab") as handle:
+            handle.write(zeros)
+        second = Shuffler(window=window)
+        outcome = answer_file(questions, output, second)
         assert outcome.kept == before
-        assert second.asked == [row["inputs"] for row in rows[before:]]
+        assert second.asked == list(range(before, count))
     assert _read(output) == _expected(rows)
-    assert not list(folder.glob("*.partial*"))
+    assert [path.name for path in output.parent.iterdir()] == ["out.jsonl"]
+
+
+CHILD = """
+import sys
+from flanx.evaluation.answer_file import answer_file
+from flanx.evaluation.question_file import read
+
+def answers(rows):
+    for place, row in rows:
+        if place == 5:
+            print("now", flush=True)
+            sys.stdin.read()  # until it is killed
+        yield place, {"prediction": row["inputs"][::-1]}
+
+questions, _ = read(sys.argv[1])
+answer_file(questions, sys.argv[2], answers)
+"""
+
+
+def test_after_a_real_kill(tmp_path):
+    from flanx.evaluation.question_file import read
+
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows, _ = _questions(9)
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(source), str(output)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with child:
+        assert child.stdout.readline() == b"now\n"
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    second = Shuffler()
+    outcome = answer_file(read(source)[0], output, second)
+    assert (outcome.kept, second.asked) == (5, [5, 6, 7, 8])
+    assert _read(output) == _expected(rows)
 
 
 def test_another_job_starts_again(tmp_path):
-    _write(tmp_path / "in.jsonl", 5)
+    _, questions = _questions(5)
     with pytest.raises(KeyboardInterrupt):
-        answer_file(
-            tmp_path / "in.jsonl", tmp_path / "out.jsonl", Reverser(2), window=2, job={"step": 1}
-        )
-    other = Reverser()
-    answer_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", other, window=2, job={"step": 2})
+        answer_file(questions, tmp_path / "out.jsonl", Shuffler(3), job={"step": 1})
+    other = Shuffler()
+    answer_file(questions, tmp_path / "out.jsonl", other, job={"step": 2})
     assert len(other.asked) == 5
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"inputs": "a"', "not valid JSON"),
-        ('["a"]', "not a JSON object but list"),
-        ('{"input": "a"}', "no field 'inputs'; did you mean 'input'?"),
-        ('{"inputs": 3}', "field 'inputs' is no text but int"),
-        (b"\xff\xfe", "not valid JSON"),
-        (r'{"inputs": "\ud83d"}', "no valid Unicode"),
-    ],
-)
-def test_a_malformed_line_is_named(tmp_path, line, message):
-    source = tmp_path / "in.jsonl"
-    raw = line if isinstance(line, bytes) else line.encode()
-    source.write_bytes(b'{"inputs": "ok"}\n\n' + raw + b'\n{"inputs": "fine"}\n')
-    with pytest.raises(UserError) as caught:
-        answer_file(source, tmp_path / "out.jsonl", Reverser())
-    assert str(caught.value).startswith(f"{source}:3: ")
-    assert message in str(caught.value)
-    assert "--skip_bad" in str(caught.value)
-
-    outcome = answer_file(source, tmp_path / "out.jsonl", Reverser(), skip_bad=True)
-    assert (outcome.answered, outcome.skipped) == (2, 1)
-    assert [row["prediction"] for row in _read(tmp_path / "out.jsonl")] == ["ko", "enif"]
-    (bad,) = _read(tmp_path / "out.jsonl.bad")
-    assert bad["line"] == 3
-    assert message in bad["error"]
-
-
 def test_half_a_surrogate_pair_elsewhere_passes_through(tmp_path):
-    (tmp_path / "in.jsonl").write_text(r'{"inputs": "ab", "note": "\ud83d"}')
-    answer_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", Reverser())
-    (row,) = _read(tmp_path / "out.jsonl")
-    assert row == {"inputs": "ab", "note": "\ud83d", "prediction": "ba"}
-
-
-def test_another_field(tmp_path):
-    (tmp_path / "in.jsonl").write_text('{"question": "abc"}')
-    answer_file(tmp_path / "in.jsonl", tmp_path / "o.jsonl", Reverser(), field="question")
-    assert _read(tmp_path / "o.jsonl") == [{"question": "abc", "prediction": "cba"}]
-
-
-def test_no_such_input(tmp_path):
-    with pytest.raises(UserError, match="does not exist; --input takes a JSONL file"):
-        answer_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", Reverser())
-    with pytest.raises(UserError, match="is a folder"):
-        answer_file(tmp_path, tmp_path / "out.jsonl", Reverser())
+    row = {"inputs": "ab", "note": "\ud83d"}
+    questions = Questions(1, lambda first: iter([row][first:]), {})
+    answer_file(questions, tmp_path / "out.jsonl", Shuffler())
+    assert _read(tmp_path / "out.jsonl") == [{**row, "prediction": "ba"}]
