@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 from flanx.errors import UserError
@@ -14,7 +15,7 @@ def data_dir(explicit: str | None = None) -> str | None:
     return explicit or os.environ.get("FLANX_DATA_DIR") or None
 
 
-def resolve(path: str, data_folder: str | None = None) -> str:
+def resolve(path: str, data_folder: str | None = None, mend: str | None = None) -> str:
     """Finds the file or folder that `path` names.
 
     `pkg://flanx.tasks/playground/vocabulary.model` ships inside a package; an absolute path or a URL
@@ -22,7 +23,7 @@ def resolve(path: str, data_folder: str | None = None) -> str:
     under the data folder (`data_folder`, else FLANX_DATA_DIR).
 
     Raises:
-      UserError: nothing is there; the message names every place looked in.
+      UserError: nothing is there; the message names every place looked in, and ends in `mend`.
     """
     if path.startswith(PACKAGE_SCHEME):
         return _in_package(path)
@@ -38,14 +39,23 @@ def resolve(path: str, data_folder: str | None = None) -> str:
         if place.exists():
             return str(place.absolute())
     looked = ", ".join(str(place.absolute()) for place in places)
-    mend = (
-        "" if folder or expanded.is_absolute() else "; set DATA_DIR or FLANX_DATA_DIR to its folder"
-    )
-    if remote and not expanded.is_absolute():
-        mend = (
-            f"; data is read from local folders alone: copy {folder} and set DATA_DIR to the copy"
-        )
+    if mend is None:
+        known = folder or expanded.is_absolute()
+        mend = "" if known else "; set DATA_DIR or FLANX_DATA_DIR to its folder"
+        if remote and not expanded.is_absolute():
+            mend = f"; data is read from local folders alone: copy {folder} and set DATA_DIR to the copy"
     raise UserError(f"no such file or folder: '{path}' (looked in {looked}){mend}")
+
+
+def resolve_checkpoint(path: str) -> str:
+    """As `resolve`; what looks like a model's name on the Hugging Face hub is told how to get it."""
+    hub = re.fullmatch(r"[\w-][\w.-]*/([\w-][\w.-]*)", path)
+    mend = (
+        f"; if it is a model of the Hugging Face hub, fetch it first: hf download {path} --local-dir {hub[1]}"
+        if hub
+        else ""
+    )
+    return resolve(path, mend=mend)
 
 
 def gin_folder() -> Path:

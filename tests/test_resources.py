@@ -52,3 +52,13 @@ def test_a_data_folder_elsewhere_is_to_be_copied(tmp_path, monkeypatch):
     ) as told:
         resources.resolve("train.jsonl", "gs://bucket/data")
     assert "gs:/b" not in str(told.value)
+
+
+def test_a_checkpoint_by_the_name_of_the_hub_is_told_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="hf download google/t5 --local-dir t5$"):
+        resources.resolve_checkpoint("google/t5")
+    with pytest.raises(UserError, match=r"\(looked in [^;]*nowhere\)$"):
+        resources.resolve_checkpoint("nowhere")
+    (tmp_path / "google" / "t5").mkdir(parents=True)
+    assert resources.resolve_checkpoint("google/t5") == str(tmp_path / "google" / "t5")

@@ -2,13 +2,18 @@
 
 import argparse
 import json
+import os
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flanx.cli import cache_folder, cache_report, gin_edge
 from flanx.errors import UserError
+
+if TYPE_CHECKING:
+    from flanx.data.manifest import Manifest
 
 HELP = """\
 Render, tokenise and store every example of a mixture, once. `flanx train` does this by itself when
@@ -27,24 +32,32 @@ examples:
       --beam_options='--flink_master=host:8081 --parallelism=64'
   flanx cache --verify --cache_dir /nfs/flanx
   flanx cache --prune --dry_run --cache_dir /nfs/flanx
-  flanx cache --mixture cot --data_dir data --vocabulary spiece.model \
+  flanx cache --mixture cot --data_dir data --vocabulary spiece.model \\
       --filter 'NearDuplicates(threshold=0.7)' --filter 'Language(keep="en")'
   flanx cache --gin_file=quickstart.gin --report report.html
 """
+
+# Flags that a gin file says by a macro, or by DataConfig's field.
+_SAID_BY_GIN = {
+    "split": "DataConfig.split",
+    "feature_lengths": "TASK_FEATURE_LENGTHS",
+    "vocabulary": "VOCABULARY",
+    "cache_dir": "CACHE_DIR",
+    "data_dir": "DATA_DIR",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     gin_edge.add_arguments(parser)
     parser.add_argument("--mixture", help="mixture, task or glob, in place of a gin file")
-    parser.add_argument("--split", default="train", help="its split (default: train)")
+    parser.add_argument("--split", help="its split (default: train)")
     parser.add_argument(
         "--feature_lengths",
-        default="inputs=512,targets=128",
         metavar="inputs=N,targets=M",
         help="most tokens of a row (default: inputs=512,targets=128)",
     )
     parser.add_argument("--vocabulary", help="SentencePiece model; default: the tasks' own")
-    parser.add_argument("--cache_dir", default="~/.cache/flanx", help="default: ~/.cache/flanx")
+    parser.add_argument("--cache_dir", help=f"default: {cache_folder.DEFAULT}")
     parser.add_argument("--data_dir", help="folder of data files; default: $FLANX_DATA_DIR")
     parser.add_argument(
         "--filter",
@@ -110,15 +123,32 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     for manifest in manifests:
-        examples = sum(entry.examples for entry in manifest.entries)
-        print(
-            f"{manifest.mixture} {manifest.split}: {examples:,} examples of "
-            f"{len(manifest.entries):,} tasks",
-            file=sys.stderr,
-        )
+        print("\n".join(_summary(manifest)), file=sys.stderr)
     if args.report is not None:
         cache_report.write(args, manifests, requests[0])
     return 0
+
+
+def _summary(manifest: "Manifest") -> list[str]:
+    """What a manifest holds, and what its filters have left out, those that found nothing too."""
+    from flanx.data import filters
+
+    examples = sum(entry.examples for entry in manifest.entries)
+    tasks = len(manifest.entries)
+    types = manifest.request.get("template_types")
+    only = f" ({', '.join(types)})" if types else ""
+    lines = [
+        f"{manifest.mixture} {manifest.split}{only}: {examples:,} examples of {tasks:,} "
+        f"task{'' if tasks == 1 else 's'}"
+    ]
+    asked = filters.read(manifest.request.get("filters", ()))
+    if asked:
+        dropped = Counter({filters.label(one): 0 for one in asked})
+        for counts in [*(entry.dropped for entry in manifest.entries), *manifest.left_out.values()]:
+            dropped.update({why: n for why, n in counts.items() if why.startswith(filters.PREFIX)})
+        words = ", ".join(f"{why.removeprefix(filters.PREFIX)} {n:,}" for why, n in dropped.items())
+        lines.append(f"  left out by filters: {words}")
+    return lines
 
 
 def _runner(args: argparse.Namespace) -> dict[str, Any]:
@@ -143,16 +173,18 @@ def _requests(args: argparse.Namespace) -> list:
         raise UserError(
             "--filter goes with --mixture; with a gin file, set --gin.FILTERS='(\"ExactDuplicates()\",)', say"
         )
+    if not args.mixture:
+        _refuse_flags(args)
     if args.requests:
         return [StoreRequest.from_json(item) for item in _listed(args.requests)]
     if args.mixture:
         return [
             StoreRequest(
                 mixture=args.mixture,
-                split=args.split,
-                feature_lengths=_lengths(args.feature_lengths),
+                split=args.split or "train",
+                feature_lengths=_lengths(args.feature_lengths or "inputs=512,targets=128"),
                 vocabulary=args.vocabulary,
-                cache_dir=str(Path(args.cache_dir).expanduser()),
+                cache_dir=os.path.expanduser(args.cache_dir or cache_folder.DEFAULT),
                 data_dir=args.data_dir,
                 imports=tuple(args.imports),
                 filters=tuple(args.filters),
@@ -162,6 +194,14 @@ def _requests(args: argparse.Namespace) -> list:
 
     config = gin_edge.build(TrainConfig, args, defaults={"MODEL_DIR": "."})
     return [config.data.request(), *map(config.data.eval_request, config.evals)]
+
+
+def _refuse_flags(args: argparse.Namespace) -> None:
+    """A gin file and a file of requests say all that these flags say."""
+    for flag, name in _SAID_BY_GIN.items():
+        if getattr(args, flag) is not None:
+            with_gin = f"; with a gin file write --gin.{name}=VALUE" if args.gin_file else ""
+            raise UserError(f"--{flag} goes with --mixture{with_gin}")
 
 
 def _listed(file: str) -> list:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flanx.errors import UserError
 
+DEFAULT = "~/.cache/flanx"
 _SHOWN = 20  # damaged stores that are named
 
 
@@ -27,7 +28,11 @@ def run(args: argparse.Namespace) -> int:
     """Removes what nothing needs, or looks at every store."""
     if args.prune and (args.verify or args.force or args.mixture or args.gin_file or args.requests):
         raise UserError("--prune goes with --cache_dir and --dry_run alone")
-    folder = Path(args.cache_dir).expanduser()
+    if args.force:
+        raise UserError(
+            "--force makes the stores of a mixture again: name it by --mixture or --gin_file"
+        )
+    folder = Path(args.cache_dir or DEFAULT).expanduser()
     return _prune(folder, args.dry_run) if args.prune else _verify(folder, args.workers)
 
 

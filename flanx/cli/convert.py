@@ -12,7 +12,7 @@ one by one, so a model larger than memory can be converted; DST appears whole or
 
 EXAMPLE = """\
 examples:
-  flanx convert google/flan-t5-small flan-t5-small --to flanx
+  flanx convert flan-t5-small flan-t5-small-flanx --to flanx
   flanx convert t5_1_1_small_lm100k/checkpoint_1100000 start --to flanx --vocabulary=spiece.model
   flanx convert runs/my_model my_model_hf --to hf --dtype=bfloat16
   flanx convert runs/my_model/checkpoints/2000 my_model_t5x --to t5x --scanned --dry_run
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder of several; or a Hugging Face folder",
     )
     parser.add_argument("destination", metavar="DST", help="folder to write, new or empty")
-    parser.add_argument("--to", required=True, metavar="FORM", help="flanx, t5x or hf")
+    parser.add_argument(
+        "--to", required=True, metavar="FORM", help="flanx, t5x (native), t5x-orbax or hf"
+    )
     parser.add_argument(
         "--dtype",
         default="keep",
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scanned",
         action="store_true",
-        help="stack layers as the form's scanned network has them (flanx, t5x)",
+        help="stack layers as the form's scanned network has them (not hf)",
     )
     parser.add_argument(
         "--compress",
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary",
         metavar="SPEC",
-        help="SentencePiece model, where SRC has none: it is copied along, with the tokenizer's files",
+        help="SentencePiece model, where SRC has none: it is copied along, with the tokenizer's files (flanx, hf)",
     )
     parser.add_argument(
         "--inputs_length", type=int, metavar="N", help="most input tokens to expect (flanx; 512)"
@@ -54,19 +56,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--targets_length", type=int, metavar="N", help="most target tokens to expect (flanx; 512)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a checkpoint at DST")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a converted checkpoint at DST"
+    )
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="print every array and the files to be, write nothing",
+        help="print every array and what it becomes, write nothing",
     )
     gin_edge.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from rich.filesize import decimal
+
+    from flanx.errors import UserError
     from flanx.interop import convert
     from flanx.interop.request import Request, prepare
 
+    if args.vocabulary is not None and args.to.startswith("t5x"):
+        raise UserError("--vocabulary: T5X's checkpoints have no place for one; leave it out")
     destination = Path(args.destination).expanduser().absolute()
     prepared = prepare(
         Request(
@@ -101,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             )
     count = len(target.arrays)
     print(
-        f"{destination}: {count} arrays, {total / 1e9:.2f} GB, {prepared.config.num_parameters():,} parameters"
+        f"{destination}: {count} arrays, {decimal(total)}, {prepared.config.num_parameters():,} parameters"
     )
     return 0
 

@@ -50,14 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--output", metavar="FILE", help="JSONL file of answers; - writes stdout")
     files.add_argument(
         "--field",
-        default="inputs",
         help="field of a line that holds its question (default: inputs)",
     )
     files.add_argument(
         "--skip_bad", action="store_true", help="put malformed lines in <output>.bad and go on"
     )
-    files.add_argument("--split", default="validation", help="with --task (default: validation)")
-    files.add_argument("-n", type=int, default=5, metavar="N", help="examples of each task")
+    files.add_argument("--split", help="with --task (default: validation)")
+    files.add_argument("-n", type=int, metavar="N", help="examples of each task (default: 5)")
     how = parser.add_argument_group("how to answer")
     how.add_argument(
         "--temperature",
@@ -178,8 +177,24 @@ def _check(args: argparse.Namespace) -> None:
     same = args.input != "-" and args.input and Path(args.input).absolute()
     if same and same == Path(args.output).absolute():
         raise UserError(f"--output would overwrite the questions in '{args.input}'")
-    if args.history and not args.interactive:
-        raise UserError("--history needs --interactive")
+    for flag, given, needed in (
+        ("--history", args.history, ("interactive",)),
+        ("--output", args.output, ("input", "task")),
+        ("--skip_bad", args.skip_bad, ("input",)),
+        ("--field", args.field is not None, ("input",)),
+        ("--split", args.split is not None, ("task",)),
+        ("-n", args.n is not None, ("task",)),
+    ):
+        if given and not any(getattr(args, name) for name in needed):
+            raise UserError(f"{flag} needs {' or '.join(f'--{name}' for name in needed)}")
+    for name, everything in (("top_k", 0), ("top_p", 1.0)):
+        # A line of a file and a conversation's /set may bring the temperature.
+        if getattr(args, name) != everything and not (
+            args.temperature or args.input or args.interactive
+        ):
+            raise UserError(
+                f"--{name} without --temperature takes the likeliest token each time; draw with --temperature=0.7, say"
+            )
     if args.num_samples > 1 and args.interactive:
         raise UserError("--interactive gives one answer a prompt; leave --num_samples out")
     if args.num_samples > 1 and not args.temperature:

@@ -63,14 +63,15 @@ def answer_lines(
         wrong = answerer.wrong(row[OVERRIDES]) if OVERRIDES in row else None
         return wrong and f"field '{OVERRIDES}': {wrong}"
 
-    questions, bad = question_file.read(source, args.field, check=check)
+    field = args.field or "inputs"
+    questions, bad = question_file.read(source, field, check=check)
     name = "stdin" if args.input == STDOUT else args.input
     if not args.skip_bad:
         question_file.refuse(name, bad)
 
     def asked(rows: Iterator[tuple[int, Row]]) -> Iterator[Question]:
         for place, row in rows:
-            yield Question(place, answerer.encoded(row[args.field]), row.get(OVERRIDES, {}))
+            yield Question(place, answerer.encoded(row[field]), row.get(OVERRIDES, {}))
 
     where = ""
     if args.output == STDOUT:
@@ -93,7 +94,8 @@ def answer_task(
 ) -> None:
     """Answers examples of registered tasks, into a file or for the eye."""
     data = trained.usable_data(data, opened.vocabulary)
-    suite = EvalSuite("infer", args.task, args.split, feature_lengths=lengths, max_examples=args.n)
+    split, count = args.split or "validation", args.n or 5
+    suite = EvalSuite("infer", args.task, split, feature_lengths=lengths, max_examples=count)
     (found,) = manifest.ensure([data.eval_request(suite)], workers=data.cache_workers)
     stores = [(entry.task, entry.open(data.cache_dir)) for entry in found.entries]
     places = [(task, store, i) for task, store in stores for i in range(store.num_examples)]

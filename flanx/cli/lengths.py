@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -127,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
 
         title = f"{manifest.mixture} {manifest.split}, as training meets it"
         length_plot.draw(args.plot, title, material.inputs, material.targets, advice.best[0])
+        print(f"plot: {args.plot}", file=sys.stderr)
     batch_size = config.batch_size if config and present else None
     found = length_tables.Found(manifest, material, advice, others, args.clip_rate, batch_size)
     if args.json:

@@ -31,13 +31,13 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
         return gin_edge.build(TrainConfig, args, extra_files=[trained.config_file(folder)])
     from flanx.interop import open_checkpoint
 
+    model = open_checkpoint(str(folder)).config
     defaults: dict[str, Any] = {
         "MODEL_DIR": str(folder),
         "MIXTURE_OR_TASK_NAME": tasks,
         "TASK_FEATURE_LENGTHS": dict(trained.lengths_of(folder) or trained.LENGTHS),
         "TRAIN_STEPS": 1,
     }
-    model = open_checkpoint(str(folder)).config
     if model is not None:
         defaults["MODEL"] = model
     return gin_edge.build(TrainConfig, args, extra_files=[MACROS], defaults=defaults)

@@ -88,7 +88,7 @@ class Decontaminate:
         _as_tuple(self, "against")
         field_types.check(self)
         _need(bool(self.against), self, "against", "at least one mixture, task or glob")
-        _need(self.words >= 1, self, "words", "1 or more")
+        _need(1 <= self.words <= 255, self, "words", "1 to 255")
         _need(1 <= self.shortest <= self.words, self, "shortest", f"1 to words={self.words}")
         _need(0 < self.common <= 1, self, "common", "a number above 0 and at most 1")
 

@@ -41,6 +41,7 @@ class Loader:
         state: LoaderState | None = None,
         host_index: int = 0,
         host_count: int = 1,
+        host_rows: Sequence[tuple[int, int]] | None = None,
         pack: bool = True,
         block_size: int = 2048,
         epochs: int | None = None,
@@ -58,6 +59,8 @@ class Loader:
           state: where to go on, None for the beginning.
           host_index: this host, from 0.
           host_count: hosts that share each batch.
+          host_rows: rows of a global batch that this host reads, as ascending (start, stop), where they are not its
+            even share: several hosts may read the same (`flanx.training.mesh.host_rows`).
           pack: several examples a row, or one.
           block_size: examples that are mixed, shuffled and packed together.
           epochs: None for an endless stream at the manifest's rates; else every example of every task that many
@@ -102,7 +105,7 @@ class Loader:
         )
         self._batch_size = batch_size
         share = batch_size // host_count
-        self._host = (host_index * share, (host_index + 1) * share)
+        self._host = host_rows or [(host_index * share, (host_index + 1) * share)]
         self.stream = self._rows.fingerprint
         self.state = state or LoaderState()
         if self.state.stream not in ("", self.stream):
@@ -138,7 +141,8 @@ class Loader:
             if missing:
                 batch = batch.padded(self._batch_size)
             widths = self._widths_of(batch)
-            yield self._batch(batch.cut(*self._host), widths, LoaderState(block, row, self.stream))
+            mine = join([batch.cut(*rows) for rows in self._host])
+            yield self._batch(mine, widths, LoaderState(block, row, self.stream))
 
     def _widths_of(self, rows: Rows) -> dict[str, int]:
         """Of a global batch, so that all hosts agree."""
@@ -191,6 +195,6 @@ def _store_opener() -> Callable[[Path], Store]:
         try:
             return store.open(folder)
         except store.StoreDamaged as error:
-            raise UserError(f"{error}; run 'flanx cache' again") from error
+            raise UserError(f"{error}; run 'flanx cache' again, with --verify") from error
 
     return open_store

@@ -65,7 +65,9 @@ class Entry:
         try:
             return store.open(Path(cache_dir).expanduser() / self.path)
         except store.StoreDamaged as damage:
-            raise store.StoreDamaged(f"{damage}; run 'flanx cache' again") from damage
+            raise store.StoreDamaged(
+                f"{damage}; run 'flanx cache' again, with --verify"
+            ) from damage
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flanx import resources
+from flanx import field_types, resources
 from flanx.data import filters as filter_settings
 from flanx.data.filters import Filter
 from flanx.errors import UserError, did_you_mean
@@ -50,6 +50,8 @@ class StoreRequest:
     filters: tuple[Filter, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "filters", filter_settings.read(self.filters))
+        field_types.check(self)
         lengths = {str(name): int(length) for name, length in self.feature_lengths.items()}
         if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 2:
             raise UserError(
@@ -63,7 +65,6 @@ class StoreRequest:
         elif types is not None:
             object.__setattr__(self, "template_types", tuple(types))
         object.__setattr__(self, "imports", tuple(self.imports))
-        object.__setattr__(self, "filters", filter_settings.read(self.filters))
 
     @property
     def key(self) -> str:

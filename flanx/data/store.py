@@ -150,18 +150,19 @@ def open(folder: str | os.PathLike[str]) -> "TaskStore":
 
 
 def verify(folder: str | os.PathLike[str]) -> None:
-    """Reads the whole tokens.arrow and compares its checksum.
+    """Reads the whole tokens.arrow and compares its checksum, before Arrow reads what may be damaged; then as `open`.
 
     Raises:
-      StoreDamaged: the bytes are not those that were written.
+      StoreDamaged: the bytes are not those that were written, or as `open`.
     """
-    _compare_checksum(TaskStore(folder))
+    _compare_checksum(Path(folder), _read_meta(Path(folder)))
+    TaskStore(folder)
 
 
 def looks_whole(folder: str, size: int) -> bool:
-    """Whether tokens.arrow has `size` bytes and an Arrow footer's end; a few microseconds.
+    """Whether tokens.arrow has `size` bytes and an Arrow footer's end, and meta.json its end; a few microseconds.
 
-    One that is newer than its meta.json is read and compared with its checksum.
+    A tokens.arrow that is newer than its meta.json is read and compared with its checksum.
     """
     try:
         handle = os.open(os.path.join(folder, TOKENS), os.O_RDONLY)
@@ -173,7 +174,12 @@ def looks_whole(folder: str, size: int) -> bool:
             return False
         if os.pread(handle, len(_MAGIC), size - len(_MAGIC)) != _MAGIC:
             return False
-        if found.st_mtime_ns > os.stat(os.path.join(folder, META)).st_mtime_ns:
+        with Path(folder, META).open("rb", buffering=0) as meta:
+            meta.seek(-1, os.SEEK_END)  # an OSError where it is empty
+            if meta.read(1) != b"}":
+                return False
+            described = os.fstat(meta.fileno()).st_mtime_ns
+        if found.st_mtime_ns > described:
             TaskStore(folder)
     except (OSError, StoreDamaged):
         return False
@@ -182,9 +188,13 @@ def looks_whole(folder: str, size: int) -> bool:
     return True
 
 
-def _compare_checksum(store: "TaskStore") -> None:
-    path = store.folder / TOKENS
-    if file_sha256(path) != store.meta["sha256"]:
+def _compare_checksum(folder: Path, meta: Mapping[str, Any]) -> None:
+    path = folder / TOKENS
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise StoreDamaged(f"{path}: {error.strerror}") from error
+    if found != meta["sha256"]:
         raise StoreDamaged(f"{path}: checksum differs from meta.json")
 
 
@@ -216,11 +226,21 @@ class TaskStore:
                 raise StoreDamaged(
                     f"{path}: {found.st_size} bytes, but meta.json says {self.meta['bytes']}"
                 )
+            if found.st_mtime_ns > (self.folder / META).stat().st_mtime_ns:
+                _compare_checksum(self.folder, self.meta)
+                with contextlib.suppress(
+                    OSError
+                ):  # whoever may write to the folder looks only once
+                    os.utime(self.folder / META)
             # As a buffer: of a file, Arrow has the footer read by a pool of threads, and waits for it.
             reader = pa.ipc.open_file(pa.memory_map(str(path)).read_buffer())
             label = (reader.schema.metadata or {}).get(b"flanx", b"").decode()
             batch = reader.get_batch(0)
-        except (OSError, pa.ArrowException, ValueError) as error:
+            batch.validate()  # buffers that are too short for what the header says; no value is read
+            self._features = {name: _flat(batch.column(name)) for name in FEATURES}
+            self.example_ids: np.ndarray = batch.column("example_id").to_numpy()
+            self.templates: np.ndarray = batch.column("template").to_numpy()
+        except (OSError, pa.ArrowException, ValueError, KeyError, AttributeError) as error:
             raise StoreDamaged(f"{path}: {error}") from error
         if label != _label(self.meta):
             raise StoreDamaged(f"{path}: is '{label}', but meta.json is of '{_label(self.meta)}'")
@@ -230,19 +250,12 @@ class TaskStore:
             )
         self._batch = batch
         self.num_examples: int = batch.num_rows
-        self._features = {name: _flat(batch.column(name)) for name in FEATURES}
         for name, (values, _) in self._features.items():
             if len(values) != self.meta["tokens"][name]:
                 raise StoreDamaged(
                     f"{path}: {len(values)} tokens of {name}, but meta.json says "
                     f"{self.meta['tokens'][name]}"
                 )
-        if found.st_mtime_ns > (self.folder / META).stat().st_mtime_ns:
-            _compare_checksum(self)
-            with contextlib.suppress(OSError):  # whoever may write to the folder looks only once
-                os.utime(self.folder / META)
-        self.example_ids: np.ndarray = batch.column("example_id").to_numpy()
-        self.templates: np.ndarray = batch.column("template").to_numpy()
 
     @functools.cached_property
     def input_lengths(self) -> np.ndarray:
@@ -481,6 +494,8 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     missing = [name for name in needed if not isinstance(meta, dict) or name not in meta]
     if missing:
         raise StoreDamaged(f"{path}: '{missing[0]}' is missing")
+    if not isinstance(meta["tokens"], dict) or set(meta["tokens"]) != set(FEATURES):
+        raise StoreDamaged(f"{path}: 'tokens' are not those of {' and '.join(FEATURES)}")
     if meta["format_version"] != FORMAT_VERSION:
         raise StoreDamaged(f"{path}: format version {meta['format_version']}, not {FORMAT_VERSION}")
     return meta

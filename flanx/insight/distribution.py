@@ -43,7 +43,7 @@ class Lengths:
 
     def least(self, clip_rate: float, multiple: int) -> int | None:
         """The least multiple of `multiple` that cuts at most `clip_rate` of the examples; None: beyond `limit`."""
-        over = np.append(1 - np.cumsum(self.shares), self.clipped)[: self.limit]
+        over = 1 - np.cumsum(self.shares[:-1])
         fits = np.flatnonzero(over <= clip_rate + 1e-12)
         if not fits.size and self.clipped > clip_rate:
             return None

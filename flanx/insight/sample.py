@@ -82,7 +82,7 @@ def open_store(path: Path) -> store.TaskStore:
     try:
         return store.open(path)
     except store.StoreDamaged as error:
-        raise UserError(f"{error}; run 'flanx cache' again") from error
+        raise UserError(f"{error}; run 'flanx cache' again, with --verify") from error
 
 
 def _opener(manifest: Manifest, folder: Path) -> Callable[[int], store.TaskStore]:

@@ -5,6 +5,7 @@ largest array, what is made of it, and little more. All is written to a temporar
 which is renamed at the end; what a kill left of an earlier try is cleared away first.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -13,10 +14,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from flanx.errors import UserError
-from flanx.interop import flanx_form, hf_form, planned, t5x_form
+from flanx.interop import hf_form, planned, t5x_form
 from flanx.interop.places import Place
 from flanx.interop.source import Source
 
@@ -68,14 +69,13 @@ def opened(destination: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder beside `destination`; it is gone at the end, renamed or removed.
 
     Raises:
-      UserError: the destination holds something (without `overwrite`), or something that is no checkpoint; or another
-        process is writing there.
+      UserError: the destination holds something (without `overwrite`), or something that is no checkpoint; it cannot
+        be written; or another process is writing there.
     """
     check_destination(destination, overwrite=overwrite)
-    destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = destination.parent / f".{destination.name}.converting"
     lock = destination.parent / f".{destination.name}.lock"
-    with lock.open("w") as handle:
+    with _opened_lock(lock) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -90,6 +90,19 @@ def opened(destination: Path, *, overwrite: bool) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             lock.unlink(missing_ok=True)
+
+
+def _opened_lock(lock: Path) -> TextIO:
+    """The lock file, in a folder that is made for it; what cannot be written is found here."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return lock.open("w")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{lock.parent} cannot be written ({error.strerror}): choose another place"
+        ) from error
 
 
 def check_destination(destination: Path, *, overwrite: bool) -> None:
@@ -108,16 +121,25 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
         raise UserError(
             f"{destination} is not empty: give a new folder, or --overwrite to replace it"
         )
-    place = Place(str(destination))
-    if not (
-        flanx_form.looks_like(destination)
-        or hf_form.looks_like(destination)
-        or t5x_form.steps(place)
-        or {t5x_form.MESSAGE, "state"} & set(place.children())
-    ):
+    if not _is_checkpoint(destination):
         raise UserError(
             f"{destination} holds other things than a checkpoint, and --overwrite would remove them: give a new folder"
         )
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is what a conversion writes: not a MODEL_DIR, with all that a run has told and learned."""
+    marks = (
+        hf_form.WEIGHTS,
+        hf_form.INDEX,
+        t5x_form.MESSAGE,
+        "state/_METADATA",
+        "params/_METADATA",
+    )
+    if any((folder / mark).is_file() for mark in marks):
+        return True
+    place = Place(str(folder))
+    return set(place.children()) == set(t5x_form.steps(place).values())
 
 
 def _run_all(source: Source, target: Any, advance: Callable[[int], None]) -> None:

@@ -29,7 +29,7 @@ def open_checkpoint(path: str, *, config: T5Config | None = None) -> Source:
       UserError: no checkpoint, one that is not whole, or arrays that are missing, unknown or of another shape than
         the configuration says; in one line that names file and array.
     """
-    found = resources.resolve(path.rstrip("/") if len(path) > 1 else path)
+    found = resources.resolve_checkpoint(path.rstrip("/") if len(path) > 1 else path)
     if "://" in found:
         if not found.startswith("gs://"):
             raise UserError(
@@ -59,7 +59,7 @@ def _local(folder: Path, given: str) -> Source:
 
 
 def _flanx(given: Path) -> Source:
-    folder, stored, params, slots, step = flanx_form.read(str(given))
+    folder, stored, params, slots, (step, count) = flanx_form.read(str(given))
     beside = flanx_form.read_facts(folder)
     notes = (
         () if folder == given else (f"of {given}, its newest checkpoint {folder.name} is taken",)
@@ -67,7 +67,8 @@ def _flanx(given: Path) -> Source:
     config = beside.config
     facts = beside.facts.get("vocabulary") or {}
     file = beside.vocabulary_file
-    return _source("flanx", folder, config, step, file, facts, stored, params, slots, notes)
+    source = _source("flanx", folder, config, step, file, facts, stored, params, slots, notes)
+    return replace(source, counted=count)
 
 
 def _hf(folder: Path) -> Source:

@@ -48,10 +48,13 @@ def looks_like(folder: Path) -> bool:
     )
 
 
+Steps = tuple[int | None, int | None]  # of training, and as the optimizer counts them
+
+
 def read(
     path: str,
-) -> tuple[Path, dict[str, StoredArray], dict[str, View], dict[str, View], int | None]:
-    """The checkpoint's folder (the newest), its arrays, views of parameters and optimizer slots, and its step.
+) -> tuple[Path, dict[str, StoredArray], dict[str, View], dict[str, View], Steps]:
+    """The checkpoint's folder (the newest), its arrays, views of parameters and optimizer slots, and its steps.
 
     Raises:
       UserError: it is not whole.
@@ -60,15 +63,17 @@ def read(
 
     folder = find_params(path)
     stored = {f"params/{n}": a for n, a in _tree(folder / "params").items()}
-    step = None
+    step = count = None
     if (folder / "train").is_dir():
         train = _tree(folder / "train")
         if "step" in train:
             step = int(train["step"].read())
+        if "opt_state/count" in train:
+            count = int(train["opt_state/count"].read())
         stored |= {f"train/{n}": a for n, a in train.items() if n.startswith("opt_state/")}
     params = layouts.param_views(stored, "params/")
     slots = layouts.slot_views(params, stored, "params/", _SLOT_FOLDERS)
-    return folder, stored, params, slots, step
+    return folder, stored, params, slots, (step, count)
 
 
 def read_facts(folder: Path) -> Facts:
@@ -81,6 +86,12 @@ def read_facts(folder: Path) -> Facts:
 
     try:
         facts = stored_facts(folder)
+        told = facts.get("vocabulary")
+        if told and not (
+            isinstance(told, dict)
+            and all(isinstance(told.get(name), str) for name in ("spec", "fingerprint"))
+        ):
+            raise ValueError(f"its vocabulary is {told}")
     except ValueError as error:
         raise UserError(
             f"the JSON beside {folder}/params is damaged ({error}): copy the checkpoint again"

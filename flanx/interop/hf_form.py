@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flanx.data.vocabulary import DEFAULT_EXTRA_IDS
 from flanx.errors import UserError
 from flanx.interop import hf_names, safetensors_file
 from flanx.interop.source import StoredArray, View
@@ -41,6 +42,7 @@ def read(folder: Path) -> tuple[dict[str, StoredArray], dict[str, View], T5Confi
     """
     stored = _arrays(folder)
     settings = read_json(folder / CONFIG)
+    _check_type(settings, folder / CONFIG)
     views, unknown = {}, []
     for name in stored:
         if name in hf_names.IGNORED:
@@ -63,16 +65,12 @@ def config_from(settings: Mapping[str, Any], views: Mapping[str, View], where: P
     """The network of a config.json; its logits are tied where no view gives them an array.
 
     Raises:
-      UserError: another kind of model, or an activation or epsilon that flanx does not have.
+      UserError: an activation or epsilon that flanx does not have, or a setting that is missing or of another type.
     """
-    if settings.get("model_type") not in ("t5", "mt5"):
-        raise UserError(
-            f"{where} is of a model of type '{settings.get('model_type')}': flanx converts t5 and mt5"
-        )
     defaults = "gated-gelu" if settings["model_type"] == "mt5" else "relu"
     projection = settings.get("feed_forward_proj", defaults)
     activations = {theirs: ours for ours, theirs in PROJECTIONS.items()}
-    if projection not in activations:
+    if not isinstance(projection, str) or projection not in activations:
         raise UserError(
             f"{where}: feed_forward_proj '{projection}' is not one of {', '.join(activations)}, which flanx has"
         )
@@ -90,7 +88,7 @@ def config_from(settings: Mapping[str, Any], views: Mapping[str, View], where: P
             vocab_size=settings["vocab_size"],
             head_dim=settings["d_kv"],
             mlp_activations=activations[projection],
-            dropout_rate=float(settings.get("dropout_rate", 0.1)),
+            dropout_rate=settings.get("dropout_rate", 0.1),
             logits_via_embedding="decoder/logits_dense/kernel" not in views,
             relpos_buckets=settings.get("relative_attention_num_buckets", 32),
             relpos_max_distance=settings.get("relative_attention_max_distance", 128),
@@ -123,12 +121,28 @@ def read_json(path: Path) -> dict[str, Any]:
 def extra_ids(folder: Path) -> int:
     """Number of sentinels that the tokenizer adds to spiece.model."""
     path = folder / "tokenizer_config.json"
-    return int(read_json(path).get("extra_ids", 100)) if path.is_file() else 100
+    told = read_json(path).get("extra_ids") if path.is_file() else None
+    if told is None:
+        return DEFAULT_EXTRA_IDS
+    if not isinstance(told, int) or told < 0:
+        raise UserError(f"{path}: extra_ids is {told!r}, no number of sentinels: fetch it again")
+    return told
+
+
+def _check_type(settings: Mapping[str, Any], where: Path) -> None:
+    """Before any array's name: another model's arrays would all be unknown."""
+    kind = settings.get("model_type")
+    if kind not in ("t5", "mt5"):
+        raise UserError(f"{where} is of a model of type '{kind}': flanx converts t5 and mt5")
 
 
 def _arrays(folder: Path) -> dict[str, StoredArray]:
     if (folder / INDEX).is_file():
-        files = read_json(folder / INDEX).get("weight_map", {})
+        files = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(files, dict) or not all(isinstance(f, str) for f in files.values()):
+            raise UserError(
+                f"{folder / INDEX} does not say which file has which array: fetch it again"
+            )
         stored: dict[str, StoredArray] = {}
         for file in sorted(set(files.values())):
             stored |= safetensors_file.read(folder / Path(file).name)

@@ -6,11 +6,13 @@ lists the tree, and `_CHECKPOINT_METADATA` that names the handler. A test reads 
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _DICT_KEY = 2  # orbax.checkpoint._src.metadata.tree.KeyType.DICT
-_HANDLER = "orbax.checkpoint._src.handlers.standard_checkpoint_handler.StandardCheckpointHandler"
+_HANDLERS = "orbax.checkpoint._src.handlers"
+STANDARD = f"{_HANDLERS}.standard_checkpoint_handler.StandardCheckpointHandler"
+PYTREE = f"{_HANDLERS}.pytree_checkpoint_handler.PyTreeCheckpointHandler"
 
 
 def array_folder(folder: Path, path: str) -> Path:
@@ -18,8 +20,8 @@ def array_folder(folder: Path, path: str) -> Path:
     return folder / path.replace("/", ".")
 
 
-def write_metadata(folder: Path, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
-    """Makes a folder of arrays a checkpoint.
+def write_tree(folder: Path, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
+    """Lists the arrays of a folder.
 
     Args:
       folder: that holds the arrays.
@@ -44,9 +46,18 @@ def write_metadata(folder: Path, shapes: Iterable[tuple[str, tuple[int, ...]]]) 
         "custom_metadata": None,
     }
     (folder / "_METADATA").write_text(json.dumps(metadata))
+
+
+def write_handlers(folder: Path, handlers: str | Mapping[str, str]) -> None:
+    """Makes a folder a checkpoint.
+
+    Args:
+      folder: that holds the arrays and their list, or folders (items) that do.
+      handlers: `STANDARD` or `PYTREE`, or one of them for each item.
+    """
     now = time.time_ns()
     whole = {
-        "item_handlers": _HANDLER,
+        "item_handlers": handlers if isinstance(handlers, str) else dict(handlers),
         "metrics": {},
         "performance_metrics": {},
         "init_timestamp_nsecs": now,

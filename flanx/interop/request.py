@@ -16,7 +16,7 @@ from flanx.interop.to_hf import HfTarget, extra_ids_of
 from flanx.interop.to_t5x import T5xTarget
 from flanx.models.t5.config import T5Config
 
-FORMS = ("flanx", "t5x", "hf")
+FORMS = ("flanx", "t5x", "t5x-orbax", "hf")
 DTYPES = ("keep", "float32", "bfloat16")
 
 
@@ -27,10 +27,10 @@ class Request:
     Attributes:
       source: path of the checkpoint, of any form.
       destination: folder to write.
-      form: "flanx", "t5x" (native) or "hf".
+      form: "flanx", "t5x" (native), "t5x-orbax" or "hf".
       dtype: of the parameters written: "keep" the stored one, "float32" or "bfloat16".
-      scanned: stack layers, as the form's own scanned network has them (flanx, t5x).
-      compress: gzip the arrays, as T5X does (t5x).
+      scanned: stack layers, as the form's own scanned network has them (not hf).
+      compress: gzip the arrays, as T5X does (t5x alone).
       vocabulary: spec of the vocabulary, where the source does not bring it.
       config: the network, where the source does not tell it all.
       feature_lengths: most tokens to expect, for a flanx export of a source that does not say.
@@ -82,7 +82,7 @@ class Prepared:
     def target(self, folder: Path) -> FlanxTarget | HfTarget | T5xTarget:
         """The target, planned to be written into `folder`."""
         request, source = self.request, self.source
-        if request.form == "t5x":
+        if request.form.startswith("t5x"):
             return T5xTarget(
                 source,
                 folder,
@@ -90,6 +90,7 @@ class Prepared:
                 dtype=request.dtype,
                 scanned=request.scanned,
                 compress=request.compress,
+                orbax=request.form == "t5x-orbax",
             )
         if request.form == "hf":
             return HfTarget(
@@ -150,19 +151,37 @@ def prepare(request: Request) -> Prepared:
     notes = source.notes
     if request.config is not None:
         notes = tuple(note for note in notes if "assumed" not in note)
-    if not vocabulary and request.form != "t5x":
+    to_t5x = request.form.startswith("t5x")
+    if not vocabulary and not to_t5x:
         notes += ("its vocabulary is not known: give --vocabulary to have it written along",)
     elif vocabulary and file is None and request.form == "hf":
         notes += (
             f"vocabulary '{vocabulary['spec']}' has no SentencePiece model: no tokenizer files are written",
         )
+    elif vocabulary and to_t5x:
+        notes += ("its vocabulary is left out: T5X's checkpoints have no place for one",)
+    left = _left_out(source)
+    if left and request.form != "hf":
+        notes += (
+            f"left out of its optimizer state, as no slots of Adafactor for these parameters: {left[0]}"
+            + (f" and {len(left) - 1} more" if len(left) > 1 else ""),
+        )
     if source.optimizer and request.form == "hf":
         notes += ("optimizer state is left out: Hugging Face's folders have no place for it",)
-    if not source.optimizer and request.form == "t5x":
+    if not source.optimizer and to_t5x:
         notes += (
             f"no optimizer state to take along: T5X finds a fresh one at step {source.step or 0}",
         )
     return Prepared(request, source, config, vocabulary, file, notes)
+
+
+def _left_out(source: Source) -> list[str]:
+    """Stored arrays of an optimizer that no view shows; counts and T5X's placeholders of one zero are none of them."""
+    if source.form == "hf":
+        return []
+    shown = {view.stored for view in source.views.values()}
+    unseen = ((n, a.info.shape) for n, a in source.stored.items() if n not in shown)
+    return [name for name, shape in unseen if shape not in ((), (1,))]
 
 
 def _check_apart(source: Source, request: Request) -> None:

@@ -111,6 +111,8 @@ class Source:
       params: flanx's unrolled name ("encoder/layers_0/attention/query/kernel") -> shape and dtype as stored.
       optimizer: "<param>/<slot>" -> the same, for each slot of T5X's Adafactor that is in use; {} for none.
       assumed: fields of `config` that the arrays could not tell (T5X's forms).
+      counted: what the optimizer itself has counted, where that is another than `step` (a run of flanx that took its
+        state over from another checkpoint); see `optimizer_step`.
       notes: one line each on what was chosen or left out, for the user.
     """
 
@@ -126,7 +128,13 @@ class Source:
     notes: tuple[str, ...]
     views: Mapping[str, View] = field(repr=False)
     stored: Mapping[str, StoredArray] = field(repr=False)
+    counted: int | None = None
     _last: _LastRead = field(default_factory=_LastRead, repr=False, compare=False)
+
+    @property
+    def optimizer_step(self) -> int | None:
+        """The step that the optimizer's state is of: its own count, else the checkpoint's step."""
+        return self.step if self.counted is None else self.counted
 
     def read(self, name: str) -> "np.ndarray":
         """One parameter, on the host, in the stored dtype.

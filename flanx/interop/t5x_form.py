@@ -44,14 +44,16 @@ def read_native(place: Place) -> tuple[dict[str, StoredArray], int | None]:
         tree = t5x_message.unpack(content)
         optimizer = tree["optimizer"]
         leaves = _leaves({"target": optimizer["target"], "state": optimizer.get("state", {})})
+        step = leaves.pop("state/step", None)
+        arrays = {name: _native_array(place, name, leaf) for name, leaf in leaves.items()}
+        return arrays, None if step is None else int(_value(place, "state/step", step))
+    except UserError:
+        raise
     except Exception as error:
         hint = "a TensorFlow checkpoint" if content.startswith(b"model_checkpoint_path") else ""
         raise UserError(
             f"{where} is no whole T5X checkpoint ({hint or _reason(error)}): copy the folder again, or give another"
         ) from error
-    step = leaves.pop("state/step", None)
-    arrays = {name: _native_array(place, name, leaf) for name, leaf in leaves.items()}
-    return arrays, None if step is None else int(_value(place, "state/step", step))
 
 
 def read_orbax(place: Place) -> tuple[dict[str, StoredArray], int | None]:
@@ -87,6 +89,8 @@ def read_tree(place: Place) -> dict[str, StoredArray]:
             f"{place}/_METADATA is not what Orbax writes ({_reason(error)}): copy the checkpoint again"
         ) from error
     driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+    # Orbax says whether it wrote chunks of zeros too: then one that is not there is lost, and no zeros.
+    every = bool(metadata.get("store_array_data_equal_to_fill_value"))
     ocdbt = "manifest.ocdbt" in place.children()
     arrays = {}
     for path in sorted(paths, key=_natural):
@@ -95,7 +99,7 @@ def read_tree(place: Place) -> dict[str, StoredArray]:
         kvstore: dict[str, Any] = folder.kvstore()
         if ocdbt:
             kvstore = {"driver": "ocdbt", "base": place.kvstore(), "path": ".".join(path) + "/"}
-        spec = {"driver": driver, "kvstore": kvstore}
+        spec = {"driver": driver, "kvstore": kvstore, "fill_missing_data_reads": not every}
         arrays[name] = plain or zarr_array.open_array(spec, name, str(place))
     return arrays
 

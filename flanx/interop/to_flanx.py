@@ -43,7 +43,8 @@ class FlanxTarget:
           facts: for flanx.json, beside the model: vocabulary, feature_lengths, ...
           vocabulary_file: copied as `vocabulary.model`.
         """
-        self._folder, self._vocabulary_file, self._step = folder, vocabulary_file, source.step
+        self._folder, self._vocabulary_file = folder, vocabulary_file
+        self._step, self._count = source.step or 0, source.optimizer_step or 0
         self._params = _plan(source.params, "params", dtype, scanned, lambda name: name)
         self._slots = []
         for slot in SLOTS:
@@ -85,8 +86,9 @@ class FlanxTarget:
     def finish(self) -> None:
         self._metadata("params", self._params, {})
         if self._slots:
-            step = np.asarray(self._step or 0, np.int32)
-            self._metadata("train", self._slots, {"step": step, "opt_state/count": step})
+            steps = {"step": self._step, "opt_state/count": self._count}
+            scalars = {name: np.asarray(number, np.int32) for name, number in steps.items()}
+            self._metadata("train", self._slots, scalars)
         text = json.dumps(self._facts, indent=1, sort_keys=True) + "\n"
         (self._folder / "flanx.json").write_text(text)
         if self._vocabulary_file is not None:
@@ -99,7 +101,8 @@ class FlanxTarget:
         for path, value in scalars.items():
             zarr_write.write(orbax_write.array_folder(folder, path), value)
         shapes = [(p.name.partition("/")[2], p.info.shape) for p in arrays]
-        orbax_write.write_metadata(folder, [*shapes, *((n, ()) for n in scalars)])
+        orbax_write.write_tree(folder, [*shapes, *((n, ()) for n in scalars)])
+        orbax_write.write_handlers(folder, orbax_write.STANDARD)
 
 
 def _plan(

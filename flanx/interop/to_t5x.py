@@ -1,7 +1,8 @@
-"""Writes a native T5X checkpoint: `checkpoint_<step>/` with its msgpack file and a zarr folder for each array.
+"""Writes a T5X checkpoint, `checkpoint_<step>/`: native, a msgpack file and a zarr folder for each array; or Orbax.
 
 Which arrays lie in the msgpack file is T5X's choice: Adafactor's factored slots and placeholders do, what T5X
-partitions does not. Where the source has no optimizer state, a fresh one is written (zeros), so that T5X can train on.
+partitions does not. In the Orbax form each is a zarr folder under `state/`. Where the source has no optimizer state, a
+fresh one is written (zeros), so that T5X can train on.
 """
 
 import re
@@ -11,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from flanx.interop import layouts, t5x_form, t5x_message, zarr_write
+from flanx.interop import layouts, orbax_write, t5x_form, t5x_message, zarr_write
 from flanx.interop.planned import Planned, dtype_of, stacked
 from flanx.interop.source import SLOTS, ArrayInfo, PlainBytes, Source
 
 _LAYER = re.compile(r"(encoder|decoder)/layers_(\d+)/(.+)")
 _BIAS = re.compile(r"(encoder|decoder)/relpos_bias/rel_embedding")
 _FACTOR_FROM = 128  # T5X's min_dim_size_to_factor
+_COMMITTED = "commit_success.txt"  # Orbax's sign of a whole checkpoint where a rename is not atomic (buckets)
 
 
 class T5xTarget:
@@ -32,6 +34,7 @@ class T5xTarget:
         dtype: str = "keep",
         scanned: bool = False,
         compress: bool = False,
+        orbax: bool = False,
     ):
         """Plans the arrays.
 
@@ -42,11 +45,13 @@ class T5xTarget:
           dtype: of parameters; slots keep theirs.
           scanned: stack layers as T5X's scanned network has them.
           compress: gzip arrays, as T5X does.
+          orbax: write the Orbax form.
         """
-        self._step = source.step or 0
+        # T5X has one number for both, and its schedule and Adafactor's decay go by it.
+        self._step = (source.optimizer_step if source.optimizer else source.step) or 0
         named = re.fullmatch(r"checkpoint_\d+", final.name)
         self._folder = folder if named else folder / f"checkpoint_{self._step}"
-        self._compress = compress
+        self._compress, self._orbax = compress, orbax
         self._params = _plan_params(source, dtype, scanned)
         self._slots = _plan_slots(source, self._params, scanned)
         self.arrays: Sequence[Planned] = [*self._params, *self._slots]
@@ -60,21 +65,43 @@ class T5xTarget:
         """Nothing is open."""
 
     def write(self, planned: Planned, array: np.ndarray) -> None:
-        if _is_inline(planned.name):
+        if self._is_inline(planned):
             self._inline[planned.name] = np.array(array, order="C")
         else:
             zarr_write.write(self._array_folder(planned), array, compress=self._compress)
 
     def copy(self, planned: Planned, plain: PlainBytes) -> bool:
-        if self._compress or _is_inline(planned.name):
+        if self._compress or self._is_inline(planned):
             return False
         return zarr_write.copy(self._array_folder(planned), planned.info, plain)
 
+    def _is_inline(self, planned: Planned) -> bool:
+        return not self._orbax and planned.name.rpartition("/")[2] in ("v_row", "v_col")
+
     def _array_folder(self, planned: Planned) -> Path:
-        return self._folder / planned.name.replace("/", ".")
+        folder = self._folder / "state" if self._orbax else self._folder
+        return orbax_write.array_folder(folder, planned.name)
 
     def finish(self) -> None:
-        leaves: dict[str, Any] = {"state/step": np.asarray(self._step, np.int32)}
+        if self._orbax:
+            self._finish_orbax()
+        else:
+            self._finish_native()
+
+    def _finish_orbax(self) -> None:
+        state = self._folder / "state"
+        small = self._small()
+        for name, array in small.items():
+            zarr_write.write(orbax_write.array_folder(state, name), array)
+        shapes = {planned.name: planned.info.shape for planned in self.arrays}
+        shapes |= {name: array.shape for name, array in small.items()}
+        orbax_write.write_tree(state, shapes.items())
+        orbax_write.write_handlers(self._folder, {"state": orbax_write.PYTREE})
+        for folder in (state, self._folder):
+            (folder / _COMMITTED).write_text("Checkpoint commit was successful")
+
+    def _finish_native(self) -> None:
+        leaves: dict[str, Any] = self._small()
         for planned in self.arrays:
             name, info = planned.name, planned.info
             leaves[name] = self._inline.get(name)
@@ -82,12 +109,19 @@ class T5xTarget:
                 leaves[name] = zarr_write.spec(
                     name.replace("/", "."), info.shape, info.dtype, compress=self._compress
                 )
-        for planned in self._params:
-            for name, shape in self._fresh_slots(planned).items():
-                leaves.setdefault(name, np.zeros(shape, np.float32))
         tree = {"version": 3, "optimizer": _nested(leaves)}
         content = t5x_message.pack(tree)
         (self._folder / t5x_form.MESSAGE).write_bytes(content)
+
+    def _small(self) -> dict[str, np.ndarray]:
+        """What the source has not: the step as T5X keeps it, and slots that are fresh or not in use."""
+        planned = {array.name for array in self.arrays}
+        small = {"state/step": np.asarray(self._step, np.int32)}
+        for array in self._params:
+            for name, shape in self._fresh_slots(array).items():
+                if name not in planned:
+                    small[name] = np.zeros(shape, np.float32)
+        return small
 
     def _fresh_slots(self, planned: Planned) -> dict[str, tuple[int, ...]]:
         """Slots as T5X starts them: one zero where unused. Where the source has a state of its own, all are unused."""
@@ -171,10 +205,6 @@ def _number(name: str) -> int:
 def _layers(source: Source, stack: str) -> int:
     found = (_LAYER.fullmatch(name) for name in source.params)
     return 1 + max((int(m.group(2)) for m in found if m and m.group(1) == stack), default=0)
-
-
-def _is_inline(name: str) -> bool:
-    return name.rpartition("/")[2] in ("v_row", "v_col")
 
 
 def _nested(leaves: dict[str, Any]) -> dict[str, Any]:

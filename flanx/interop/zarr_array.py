@@ -69,9 +69,11 @@ def open_folder(folder: Path, name: str) -> StoredArray | None:
         plain = metadata["compressor"] is None and metadata["filters"] is None
         kind, columns = metadata["dtype"], metadata["order"] == "F"
         separator = metadata.get("dimension_separator", ".")
+        if not all(isinstance(n, int) for n in (*shape, *chunks)) or separator not in (".", "/"):
+            raise ValueError(f"shape {shape}, chunks {chunks}, separator {separator!r}")
+        whole = all(c > 0 and n % c == 0 for n, c in zip(shape, chunks, strict=True))
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(name, str(folder), error) from error
-    whole = all(c > 0 and n % c == 0 for n, c in zip(shape, chunks, strict=True))
     if not plain or not whole or kind not in ("bfloat16", "<f4", "<f2", "<f8", "<i4", "<i8"):
         return None
     import ml_dtypes

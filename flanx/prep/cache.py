@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,8 +55,11 @@ def cache(
       The requests' manifests, in their order.
 
     Raises:
-      UserError: tasks that failed, by name; or no space is left; or nothing to train on remains.
+      UserError: tasks that failed, by name; or no space is left; or nothing to train on remains; or fewer than no
+        workers.
     """
+    if workers is not None and workers < 0:
+        raise UserError(f"--workers (CACHE_WORKERS) is {workers}; give 0 or more")
     wanted = list(requests)
     for request in wanted:
         _refuse_address(request.cache_dir)
@@ -78,15 +81,19 @@ def cache(
         for note in dict.fromkeys(note for p in plans.values() for note in p.notes):
             shown.warn(note)
         for p in plans.values():
-            mixture.index_overlaps(p, shown)
+            with _space(p.request, "reading what to compare with"):
+                mixture.index_overlaps(p, shown)
         results = _run(todo, worker_count(workers, todo), shown, run)
         found = []
         for i, request in enumerate(wanted):
             manifest = ready[i]
             if manifest is None:
-                manifest = _manifest(plans[i], _distinct(plans[i], results, shown), inputs, shown)
+                with _space(request, "leaving out duplicates"):
+                    distinct = mixture.without_duplicates(plans[i], results, shown)
+                manifest = _manifest(plans[i], distinct, inputs, shown)
                 manifest = replace(manifest, unread=_unread(plans[i], results, manifest))
-                _save(manifest, request)
+                with _space(request, "writing the manifest"):
+                    manifest.save(request.manifest_path)
             found.append(manifest)
     return found
 
@@ -122,23 +129,15 @@ def _run(todo: Sequence[Job], workers: int, progress: Progress, run: Run) -> Res
     return results
 
 
-def _distinct(p: Plan, results: Results, progress: Progress) -> Results:
-    """The results without the duplicates that the request's filters name."""
+@contextlib.contextmanager
+def _space(request: StoreRequest, doing: str) -> Iterator[None]:
+    """Says what was being done where the disk is full."""
     try:
-        return mixture.without_duplicates(p, results, progress)
+        yield
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        raise UserError(_no_space(p.request.cache_dir, "leaving out duplicates")) from error
-
-
-def _save(manifest: Manifest, request: StoreRequest) -> None:
-    try:
-        manifest.save(request.manifest_path)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise UserError(_no_space(request.cache_dir, "writing the manifest")) from error
+        raise UserError(_no_space(request.cache_dir, doing)) from error
 
 
 def _no_space(folder: str, doing: str) -> str:

@@ -78,7 +78,9 @@ class _Schedule:
             try:
                 found = future.result()
             except BrokenProcessPool:
-                found = [Result(unit, failure=_KILLED) for unit in job.units]
+                # Of a task in shards the whole, which is to be joined, says so for all of them.
+                lost = job.pieces()[:1] if job in self._shards else job.units
+                found = [Result(unit, failure=_KILLED) for unit in lost]
             if job not in self._shards:
                 yield from found
                 continue

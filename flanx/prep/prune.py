@@ -12,7 +12,7 @@ from flanx.data import temporary
 from flanx.errors import UserError
 from flanx.prep import lock
 
-_STORE = re.compile(r".+-[0-9a-f]{16}")
+_STORE = re.compile(r"[^.].*-[0-9a-f]{16}")
 _PARTS = re.compile(r"\.parts-.+-[0-9a-f]{16}")
 
 
@@ -50,7 +50,7 @@ def leftovers(cache_dir: str | os.PathLike[str]) -> list[Leftover]:
             found.append(Leftover(path, _size(root / path)))
     for file in sorted([*root.glob("overlaps/*.arrow"), *root.glob("sketches/*/*.arrow")]):
         path = file.relative_to(root).as_posix()
-        if path not in needed:
+        if path not in needed and (not file.name.startswith(".tmp-") or temporary.abandoned(file)):
             found.append(Leftover(path, file.stat().st_size))
     return sorted(found, key=lambda one: one.path)
 

@@ -186,9 +186,7 @@ def _run(unit: Unit) -> tuple[Result, Ending | None]:
         shutil.rmtree(folder, ignore_errors=True)
     elif folder.is_dir():
         try:
-            if unit.verify:
-                store.verify(folder)
-            result = Result(unit, path, store.open(folder).meta)
+            result = Result(unit, path, meta_of(folder, unit.verify))
             shutil.rmtree(place, ignore_errors=True)
             return result, None
         except store.StoreDamaged as damage:
@@ -200,7 +198,7 @@ def _run(unit: Unit) -> tuple[Result, Ending | None]:
         except FileNotFoundError:  # somebody has just finished the task and swept its parts
             if not folder.is_dir():
                 raise
-            return Result(unit, path, store.open(folder).meta), None
+            return Result(unit, path, meta_of(folder)), None
         return Result(unit, path, repaired=repaired, parts=count), None
     tally = Tally(unit.lengths)
     meta = {"task": unit.task, "split": unit.split, "key": key, "made_of": made_of}
@@ -214,6 +212,21 @@ def _run(unit: Unit) -> tuple[Result, Ending | None]:
 
     result = Result(unit, path, made.meta, written=True, repaired=repaired)
     return result, end
+
+
+def meta_of(folder: Path, verify: bool = False) -> dict[str, Any]:
+    """The meta.json of a task's store that is there.
+
+    Raises:
+      StoreDamaged: it is not whole; with `verify`, not what was written.
+    """
+    if verify:
+        store.verify(folder)
+    meta = store.open(folder).meta
+    for name in ("dropped", "clipped", "longest"):
+        if name not in meta:
+            raise store.StoreDamaged(f"{folder / store.META}: '{name}' is missing")
+    return meta
 
 
 def _parts(unit: Unit, place: Path) -> list[store.TaskStore] | None:
@@ -236,9 +249,11 @@ def store_key(unit: Unit, words: Vocabulary) -> tuple[str, dict[str, Any]]:
     if unit.bare:
         from flanx.prep import seqio_tasks
 
+        spec = None
         task = seqio_tasks.fingerprint(unit.task, unit.split)
     else:
-        task = registry.get_task(unit.task).fingerprint(
+        spec = registry.get_task(unit.task)
+        task = spec.fingerprint(
             unit.split,
             feature_lengths=unit.lengths,
             vocabulary=words,
@@ -260,7 +275,7 @@ def store_key(unit: Unit, words: Vocabulary) -> tuple[str, dict[str, Any]]:
         "engine": engine_fingerprint(),
     }
     if unit.filters:
-        made_of["filters"] = filter_engine.fingerprint(unit.filters, unit.overlaps)
+        made_of["filters"] = filter_engine.fingerprint(unit.filters, unit.overlaps, spec)
     canonical = json.dumps(made_of, sort_keys=True)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest(), made_of
 

@@ -6,6 +6,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 from flanx.errors import UserError
 from flanx.registry import table
@@ -27,7 +28,7 @@ def load_for(name: str, imports: Sequence[str] = ()) -> None:
       UserError: a module of `imports` does not exist.
     """
     for module in imports:
-        _import_users(module)
+        import_users(module, f"--import {module}")
     _load(name, set())
 
 
@@ -64,17 +65,25 @@ def _modules() -> Iterable[str]:
                 yield f"{package}.{module.name}"
 
 
-def _import_users(module: str) -> None:
+def import_users(module: str, asked: str) -> ModuleType:
+    """Imports a module of the user's, which may lie in the working directory.
+
+    Args:
+      module: its name.
+      asked: where the user names it, for the message.
+
+    Raises:
+      UserError: there is no such module.
+    """
     # The `flanx` script does not have the working directory on its path, as `python -m` and scripts have it.
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
         importlib.invalidate_caches()
     try:
-        importlib.import_module(module)
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
             raise
         raise UserError(
-            f"--import {module}: no such module; it must be in the working directory, on PYTHONPATH or "
-            "installed"
+            f"{asked}: no such module; it must be in the working directory, on PYTHONPATH or installed"
         ) from None

@@ -29,7 +29,7 @@ def check_rules(rules: Rules) -> None:
 
     Raises:
       UserError: one is not a pair, or its pattern no regular expression, or its source refers to a group that the
-        pattern does not have.
+        pattern does not have, or has an escape that is none.
     """
     for rule in rules:
         pattern = rule[0] if len(rule) == 2 else None
@@ -43,11 +43,12 @@ def check_rules(rules: Rules) -> None:
             raise UserError(
                 f"ASSIGNMENT: '{pattern}' is no regular expression ({error})"
             ) from error
-        for group in re.findall(r"\\(\d+)", rule[1] or ""):
-            if int(group) > compiled.groups:
-                raise UserError(
-                    f"ASSIGNMENT: '{rule[1]}' refers to group {group}, and '{pattern}' has {compiled.groups}"
-                )
+        try:
+            compiled.sub(rule[1] or "", "")  # reads the template, whether anything matches or not
+        except (re.error, IndexError) as error:
+            raise UserError(
+                f"ASSIGNMENT: '{rule[1]}' cannot be filled in from the groups of '{pattern}' ({error})"
+            ) from error
 
 
 PARTS = (

@@ -150,7 +150,7 @@ def check_optimizer(source: Source, restore: str) -> None:
         raise UserError(
             f"RESTORE_OPTIMIZER: {source.path} holds no state of Adafactor: set RESTORE_OPTIMIZER = 'none'"
         )
-    if restore == "state" and source.step is None:
+    if restore == "state" and source.optimizer_step is None:
         raise UserError(
             f"RESTORE_OPTIMIZER: {source.path} does not say its step: set RESTORE_OPTIMIZER = 'state_with_step_reset'"
         )
@@ -165,7 +165,7 @@ def restore_optimizer(
       source: the checkpoint.
       abstract: the run's optimizer state as `jax.ShapeDtypeStruct`s with shardings.
       params: the parameters' abstract tree.
-      restore: "state" to go on counting from the checkpoint's step, "state_with_step_reset" to count from 0.
+      restore: "state" to go on counting from the step that the state is of, "state_with_step_reset" to count from 0.
       rules: those the parameters are restored by.
 
     Raises:
@@ -193,7 +193,7 @@ def restore_optimizer(
         }
         arrays = _load(found, wanted, source.read_optimizer, list(source.optimizer), None)
         made[name] = _tree(slots[name], found, arrays)
-    step = source.step if restore == "state" else 0
+    step = source.optimizer_step if restore == "state" else 0
     count = _place(np.asarray(step, np.int32), (), abstract.count.sharding)
     return AdafactorState(count=count, **{name: made.get(name) for name in SLOTS})
 
@@ -202,8 +202,8 @@ def restored_text(source: Source, restore: str) -> str:
     """One line on what `RESTORE_OPTIMIZER` does with this checkpoint."""
     if restore == "state":
         return (
-            f"optimizer: state of {source.path}, going on from its step {source.step:,}: second moments change "
-            "by what Adafactor's decay gives at that step, and the schedule goes on from there"
+            f"optimizer: state of {source.path}, going on from its step {source.optimizer_step:,}: second moments "
+            "change by what Adafactor's decay gives at that step, and the schedule goes on from there"
         )
     return (
         f"optimizer: state of {source.path}, counted from step 0: Adafactor's decay is 0 in the first step, so that "

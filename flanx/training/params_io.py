@@ -77,7 +77,7 @@ def find_params(path: str | os.PathLike[str], step: int | None = None) -> Path:
         raise UserError(
             f"'{path}' is not on this machine: copy it (gcloud storage cp -r {path} ., say) and give the copy"
         )
-    folder = Path(resources.resolve(str(path))).absolute()
+    folder = Path(resources.resolve_checkpoint(str(path))).absolute()
     if _is_checkpoint(folder):
         if step is not None and str(step) != folder.name.removeprefix(T5X_FOLDER):
             raise UserError(f"step {step}: '{path}' is one checkpoint by itself, not several")
@@ -101,10 +101,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
     Raises:
       UserError: a later flanx wrote it.
+      ValueError: it is damaged (a run then goes back to the checkpoint before).
     """
     for name in ("run/metadata", EXPORT_FACTS):
         if (folder / name).is_file():
             facts = json.loads((folder / name).read_text())
+            if not isinstance(facts, dict) or not isinstance(facts.get("format_version", 0), int):
+                raise ValueError(f"{name} is not what flanx writes")
             if facts.get("format_version", 0) > FORMAT_VERSION:
                 raise UserError(
                     f"{folder} has checkpoint format {facts['format_version']}, this flanx reads up to "

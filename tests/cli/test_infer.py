@@ -172,6 +172,12 @@ def test_exported_parameters_answer_too(trained_run, tmp_path, capsys):
         (["--prompt=a", "--beams=2", "--temperature=1"], "exclude each other"),
         (["--prompt=a", "--num_samples=2"], "draw them with --temperature=0.7"),
         (["--prompt=a", "--history=2"], "--history needs --interactive"),
+        (["--prompt=a", "--output=o.jsonl"], "--output needs --input or --task"),
+        (["--prompt=a", "--skip_bad"], "--skip_bad needs --input"),
+        (["--task=toycli", "--field=question"], "--field needs --input"),
+        (["--input=x.jsonl", "--output=o.jsonl", "-n", "5"], "-n needs --task"),
+        (["--prompt=a", "--split=test"], "--split needs --task"),
+        (["--prompt=a", "--top_k=3"], "--top_k without --temperature"),
         (["--prompt=a", "--step=1"], "no such checkpoint (it has 3)"),
     ],
 )

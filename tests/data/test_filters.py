@@ -74,6 +74,7 @@ def test_settings_survive_every_form(threshold, words, keep):
         ("Length('inputs', min=5, max=3)", "max is 3; give at least min=5"),
         ("Length('inputs', 'bytes', 1, 2, 3)", "has 4 settings, not 5"),
         ("Decontaminate()", "needs a value for 'against'"),
+        ("Decontaminate('x', words=300)", "words is 300; give 1 to 255"),
         ("Decontaminate('x', shortest=20)", "shortest is 20; give 1 to words=13"),
         ("Language(of='answers')", "of names 'answers'"),
         ("Function('keep')", "name is 'keep'; write 'module:function'"),

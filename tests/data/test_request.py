@@ -89,3 +89,18 @@ def test_unknown_and_missing_fields_are_named():
         StoreRequest.from_json({**request().to_json(), "spilt": "train"})
     with pytest.raises(UserError, match="field 'cache_dir' is missing"):
         StoreRequest.from_json({"mixture": "m", "feature_lengths": LENGTHS})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("feature_lengths", 5),
+        ("mixture", 3),
+        ("num_tasks", "2"),
+        ("imports", "tasks"),
+        ("seed", None),
+    ],
+)
+def test_values_of_other_types_are_named(name, value):
+    with pytest.raises(UserError, match=f"StoreRequest.{name} is {value!r}"):
+        StoreRequest.from_json({**request().to_json(), name: value})

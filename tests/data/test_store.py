@@ -1,5 +1,6 @@
 """Stores: what is written is read, whole or not at all."""
 
+import contextlib
 import errno
 import json
 import os
@@ -191,6 +192,28 @@ def test_a_flipped_bit_is_found_by_the_checksum(tmp_path):
         store.verify(folder)
 
 
+def test_no_flipped_bit_ends_otherwise_than_named(tmp_path):
+    """A bit of Arrow's own header once led to memory that is not the file's, on `verify` too."""
+    folder = tmp_path / "s"
+    store.write(folder, ROWS, dict(META), vocabulary_size=99)
+    for name, bits in (("tokens.arrow", (1, 128)), ("meta.json", (4,))):
+        path = folder / name
+        whole = path.read_bytes()
+        times = path.stat()
+        for place in range(len(whole)):
+            for bit in bits:
+                content = bytearray(whole)
+                content[place] ^= bit
+                path.write_bytes(content)
+                os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+                with contextlib.suppress(StoreDamaged):
+                    store.open(folder)
+            if name == "tokens.arrow":
+                with pytest.raises(StoreDamaged):
+                    store.verify(folder)
+        path.write_bytes(whole)
+
+
 def test_what_was_written_to_later_is_compared_with_its_checksum(tmp_path):
     folder = tmp_path / "s"
     meta = store.write(folder, ROWS, dict(META), vocabulary_size=99)
@@ -240,6 +263,12 @@ def test_looks_whole_sees_size_and_end(tmp_path):
     assert store.looks_whole(folder, meta["bytes"])
     assert not store.looks_whole(folder, meta["bytes"] + 1)
     assert not store.looks_whole(str(tmp_path), meta["bytes"])
+    described = (tmp_path / "s/meta.json").read_bytes()
+    for cut in (described[:-9], b""):
+        (tmp_path / "s/meta.json").write_bytes(cut)
+        assert not store.looks_whole(folder, meta["bytes"])
+    (tmp_path / "s/meta.json").write_bytes(described)
+    assert store.looks_whole(folder, meta["bytes"])
     _blank_footer(tmp_path / "s")
     assert not store.looks_whole(folder, meta["bytes"])
 

@@ -86,7 +86,7 @@ def test_command(tmp_path: Path, capsys):
     out = tmp_path / "made" / "hf"
     assert main(["convert", BASE, str(out), "--to", "hf"]) == 0
     told = capsys.readouterr()
-    assert f"{out}: 60 arrays, 0.00 GB, 1,108,224 parameters" in told.out
+    assert f"{out}: 60 arrays, 2.2 MB, 1,108,224 parameters" in told.out
     assert sorted(os.listdir(out.parent)) == ["hf"]
     back = tmp_path / "flanx"
     lengths = ["--inputs_length=64", "--targets_length=32"]
@@ -138,6 +138,14 @@ def test_destination_that_holds_something(tmp_path: Path, capsys):
     (out / "diary.txt").write_text("dear me")
     assert "is not empty" in failed(TINY, out, "--to", "hf", capsys=capsys)
     assert "other things" in failed(TINY, out, "--to", "hf", "--overwrite", capsys=capsys)
+    assert (out / "diary.txt").read_text() == "dear me"
+    beneath = out / "diary.txt" / "x" / "y"
+    assert f"{beneath.parent} cannot be written" in failed(
+        TINY, beneath, "--to", "hf", capsys=capsys
+    )
+    for name in ("config.json", "state", "checkpoints/3/params", "checkpoint_3"):
+        (out / name).mkdir(parents=True)
+        assert "other things" in failed(TINY, out, "--to", "hf", "--overwrite", capsys=capsys)
     assert (out / "diary.txt").read_text() == "dear me"
     ck.converted(TINY, tmp_path / "first", "t5x")
     assert main(["convert", str(TINY), str(tmp_path / "first"), "--to", "hf", "--overwrite"]) == 0
@@ -298,6 +306,8 @@ def test_index_of_another_checkpoint(hf: Path, tmp_path: Path, capsys):
         ({"layer_norm_epsilon": 1e-5}, "layer_norm_epsilon is 1e-05"),
         ({"scale_decoder_outputs": True}, "array 'lm_head.weight'"),
         ({"d_ff": "wide"}, "config.json: T5Config.mlp_dim is 'wide'"),
+        ({"dropout_rate": None}, "config.json: T5Config.dropout_rate is None"),
+        ({"feed_forward_proj": ["relu"]}, "feed_forward_proj '['relu']' is not one of"),
     ],
 )
 def test_config_that_disagrees_with_the_arrays(
@@ -307,6 +317,33 @@ def test_config_that_disagrees_with_the_arrays(
     line = failed(hf, tmp_path / "out", "--to", "flanx", capsys=capsys)
     assert told in line
     assert str(hf) in line
+
+
+def test_another_model_is_named_by_its_type(hf: Path, tmp_path: Path, capsys):
+    """Not by its arrays, which are all unknown."""
+    settings(hf, model_type="bart")
+    index = hf / "model.safetensors.index.json"
+    shard = hf / "other.safetensors"
+    info = open_checkpoint(str(TINY)).params["encoder/encoder_norm/scale"]
+    shard.write_bytes(safetensors_file.header_bytes({"model.fc1.bias": info}) + bytes(32))
+    index.write_text(json.dumps({"weight_map": {"model.fc1.bias": shard.name}}))
+    told = failed(hf, tmp_path / "out", "--to", "flanx", capsys=capsys)
+    assert "config.json is of a model of type 'bart'" in told
+
+
+@pytest.mark.parametrize("content", [{}, {"weight_map": 3}, {"weight_map": {"a": None}}])
+def test_an_index_that_is_none(content, hf: Path, tmp_path: Path, capsys):
+    index = hf / "model.safetensors.index.json"
+    index.write_text(json.dumps(content))
+    told = failed(hf, tmp_path / "out", "--to", "flanx", capsys=capsys)
+    assert f"{index} does not say which file has which array" in told
+
+
+def test_a_number_of_sentinels_that_is_none(hf: Path, tmp_path: Path, capsys):
+    (hf / "spiece.model").write_bytes(b"")
+    (hf / "tokenizer_config.json").write_text('{"extra_ids": "many"}')
+    told = failed(hf, tmp_path / "out", "--to", "flanx", capsys=capsys)
+    assert "tokenizer_config.json: extra_ids is 'many', no number" in told
 
 
 def test_unknown_layer_name(tmp_path: Path, capsys):
@@ -351,6 +388,7 @@ def test_vocabulary_of_another_size(hf: Path, tmp_path: Path, capsys):
         (["--to", "hf", "--scanned"], "--scanned"),
         (["--to", "hf", "--compress"], "--compress"),
         (["--to", "t5x", "--inputs_length=4"], "are for --to flanx"),
+        (["--to", "t5x", "--vocabulary=bytes"], "T5X's checkpoints have no place for one"),
         (["--to", "flanx", "--inputs_length=0"], "at least 1"),
     ],
 )
@@ -380,3 +418,17 @@ def test_prepare_says_what_is_left_out(tmp_path: Path):
     notes = prepare(Request(str(flanx), tmp_path / "hf", "hf")).notes
     assert any("optimizer state is left out" in note for note in notes)
     assert any("--vocabulary" in note for note in notes)
+
+
+def test_state_of_another_optimizer_is_told_to_be_left_out(tmp_path: Path):
+    arrays = ck.random_arrays(ck.NARROW)
+    slots = ck.random_slots(arrays)
+    norm = "encoder/encoder_norm/scale/v"
+    slots[norm] = np.zeros(3, np.float32)  # of no shape that Adafactor gives it
+    source = ck.in_memory(ck.NARROW, arrays, slots)
+    flanx = ck.write(flanx_target(source), source, tmp_path / "a")
+    (note,) = (
+        n for n in prepare(Request(str(flanx), tmp_path / "b", "t5x")).notes if "no slots" in n
+    )
+    assert note.startswith("left out of its optimizer state")
+    assert note.endswith(f"train/opt_state/v/{norm.removesuffix('/v')}")

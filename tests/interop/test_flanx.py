@@ -50,7 +50,7 @@ def test_a_runs_checkpoint(stacked: bool, tmp_path: Path):
         trees[kind] = unflatten_dict(
             {n: _slot(n, kind, a, slots) for n, a in flat.items()}, sep="/"
         )
-    state = state._replace(count=np.int32(5), **trees)
+    state = state._replace(count=np.int32(9), **trees)  # taken over at 4
     facts = {
         "model": replace(ck.FACTORED, scan_layers=stacked).to_dict(),
         "feature_lengths": {"inputs": 9},
@@ -63,7 +63,9 @@ def test_a_runs_checkpoint(stacked: bool, tmp_path: Path):
     assert (found.form, found.step, found.config.scan_layers) == ("flanx", 5, stacked)
     t5x = ck.converted(tmp_path / "run", tmp_path / "t5x", "t5x", scanned=stacked)
     ck.same(t5x, arrays, slots)
-    assert open_checkpoint(str(t5x)).step == 5
+    assert open_checkpoint(str(t5x)).step == 9
+    export = open_checkpoint(str(ck.converted(tmp_path / "run", tmp_path / "export", "flanx")))
+    assert (export.step, export.optimizer_step) == (5, 9)
 
 
 def _slot(name: str, kind: str, like, slots) -> np.ndarray:
@@ -146,6 +148,10 @@ def test_damaged_facts(tmp_path: Path):
     (base / "flanx.json").write_text(text[:100])
     with pytest.raises(UserError, match=f"JSON beside {base}/params is damaged"):
         open_checkpoint(str(base))
+    for damaged in ("[]", '{"vocabulary": {"spec": 3}}'):
+        (base / "flanx.json").write_text(damaged)
+        with pytest.raises(UserError, match=f"JSON beside {base}/params is damaged"):
+            open_checkpoint(str(base))
     (base / "flanx.json").write_text(text.replace('"emb_dim"', '"emb_dimension"'))
     with pytest.raises(UserError, match=f"{base} names a model .*emb_dimension"):
         open_checkpoint(str(base))

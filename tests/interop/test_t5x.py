@@ -6,14 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import checkpoints as ck
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import serialization
+from flax.traverse_util import flatten_dict
 
 from flanx.errors import UserError
 from flanx.interop import open_checkpoint, t5x_message
 from flanx.interop.places import Place
 from flanx.interop.request import Request, prepare
+from flanx.interop.to_flanx import FlanxTarget
 from flanx.interop.to_t5x import T5xTarget
 
 STEP = "checkpoint_7"
@@ -107,6 +111,52 @@ def test_written_as_t5x_writes_it(shared_oracles: Path, tmp_path: Path):
     assert files[0] == files[1]
     for file in theirs.glob("*/.zarray"):
         assert (ours / file.relative_to(theirs)).read_text() == file.read_text()
+
+
+def test_orbax_form_as_t5x_writes_it(shared_oracles: Path, tmp_path: Path):
+    """The same list of arrays, and Orbax restores from it what it restores from T5X's own, bit for bit."""
+    theirs = shared_oracles / "t5x_tiny" / "ckpt_orbax" / "checkpoint_3"
+    native = shared_oracles / "t5x_tiny" / "ckpt_legacy"
+    ours = ck.converted(native, tmp_path / "t5x", "t5x-orbax") / "checkpoint_3"
+    lists = [json.loads((f / "state" / "_METADATA").read_text()) for f in (ours, theirs)]
+    assert lists[0]["tree_metadata"] == lists[1]["tree_metadata"]
+    found, expected = (restored(folder) for folder in (ours, theirs))
+    assert found.keys() == expected.keys()
+    for name in expected:
+        ck.equal(found[name], expected[name], name)
+
+
+def restored(checkpoint: Path) -> dict[str, np.ndarray]:
+    """All of `checkpoint_<step>`, as T5X asks Orbax's manager for it."""
+    handler = ocp.PyTreeCheckpointHandler()
+    tree = handler.metadata(checkpoint / "state").tree
+    plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    options = ocp.CheckpointManagerOptions(step_prefix="checkpoint", read_only=True)
+    with ocp.CheckpointManager(
+        checkpoint.parent, options=options, item_handlers={"state": handler}
+    ) as manager:
+        assert list(manager.all_steps()) == [int(checkpoint.name.removeprefix("checkpoint_"))]
+        args = ocp.args.Composite(state=ocp.args.PyTreeRestore(restore_args=plain))
+        return flatten_dict(manager.restore(manager.latest_step(), args=args).state, sep="/")
+
+
+@pytest.mark.parametrize("state", [True, False], ids=["state", "fresh"])
+@pytest.mark.parametrize("scanned", [False, True], ids=["unrolled", "scanned"])
+def test_round_trip_through_the_orbax_form(scanned: bool, state: bool, tmp_path, arrays, slots):
+    source = ck.in_memory(ck.NARROW, arrays, slots if state else None)
+    flanx = tmp_path / "flanx"
+    ck.write(lambda folder: FlanxTarget(source, ck.NARROW, folder), source, flanx)
+    orbax = ck.converted(flanx, tmp_path / "orbax", "t5x-orbax", scanned=scanned)
+    found = open_checkpoint(str(orbax))
+    assert (found.form, found.step) == ("t5x-orbax", 7 if state else 0)
+    fresh = {name: np.zeros_like(array) for name, array in slots.items()}
+    ck.same(orbax, arrays, slots if state else fresh)
+    native = ck.converted(orbax, tmp_path / "native", "t5x")
+    ck.same(native, arrays, slots if state else fresh)
+    (chunk,) = orbax.glob("*/state/target.decoder.decoder_norm.scale/0")
+    chunk.unlink()
+    with pytest.raises(UserError, match=f"{chunk} is missing"):
+        open_checkpoint(str(orbax)).read("decoder/decoder_norm/scale")
 
 
 def test_slots_lie_where_t5x_has_them(native: Path):
@@ -344,3 +394,46 @@ def test_a_bucket_is_asked_for_by_tensorstore():
         "path": "pretrained_models/t5x/t5_1_1_lm100k_small/checkpoint_1100000/target.x/",
     }
     assert str(place.path) == place.url
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"kvstore": None},
+        {"kvstore": {"driver": "file", "path": [1]}},
+        {"metadata": []},
+    ],
+)
+def test_a_spec_that_is_none(spoil: dict, native: Path):
+    tree = leaves(native)
+    kernel_of(tree)["kernel"] |= spoil
+    put(native, tree)
+    with pytest.raises(UserError, match="checkpoint is no whole T5X checkpoint"):
+        open_checkpoint(str(native))
+
+
+@pytest.mark.parametrize(
+    "spoil", [{"shape": []}, {"shape": ["a", "b"]}, {"dimension_separator": None}]
+)
+def test_zarr_metadata_that_is_none(spoil: dict, native: Path):
+    file = native / STEP / KERNEL / ".zarray"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **spoil}))
+    with pytest.raises(
+        UserError, match="array 'target/decoder/layers_1/mlp/wo/kernel' in .*damaged"
+    ):
+        open_checkpoint(str(native))
+
+
+def test_a_gzipped_chunk_that_is_lost_is_no_zeros(tmp_path: Path, arrays):
+    """Orbax lists that it writes zeros too; a compressed array is read by TensorStore, which would fill them in."""
+    source = ck.in_memory(ck.NARROW, arrays)
+    final = tmp_path / "x"
+    ck.write(lambda folder: T5xTarget(source, folder, final, orbax=True), source, final)
+    folder = final / STEP / "state" / KERNEL
+    content = json.loads((folder / ".zarray").read_text())
+    (folder / ".zarray").write_text(
+        json.dumps({**content, "compressor": {"id": "gzip", "level": 1}})
+    )
+    (folder / "0.0").unlink()
+    with pytest.raises(UserError, match="array 'target/decoder/layers_1/mlp/wo/kernel' in"):
+        open_checkpoint(str(final)).read("decoder/layers_1/mlp/wo/kernel")

@@ -12,6 +12,7 @@ from flanx.data import manifest as manifests
 from flanx.data import store
 from flanx.data import vocabulary as vocabularies
 from flanx.errors import UserError
+from flanx.prep import jobs
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
 
@@ -206,6 +207,19 @@ def test_a_damaged_store_is_made_again(collection):
     store.verify(tokens.parent)
 
 
+@pytest.mark.parametrize("name", ["dropped", "clipped", "longest"])
+def test_a_meta_json_without_counts_is_made_again(collection, name):
+    shop = collection(one=2)
+    request = shop.request()
+    (manifest,) = cache([request], workers=0, progress=Progress())
+    meta = shop.cache_dir / manifest.entries[0].path / "meta.json"
+    meta.write_text(meta.read_text().replace(f'"{name}"', f'"{name[:-1]}D"'))
+    os.unlink(request.manifest_path)
+    display = Record()
+    assert cache([request], workers=0, progress=display) == [manifest]
+    assert f"'{name}' is missing" in display.warnings[0]
+
+
 def test_verify_finds_a_flipped_bit_that_cheap_checks_cannot(collection):
     shop = collection(one=2)
     request = shop.request()
@@ -251,6 +265,25 @@ def test_a_failing_task_is_named_and_the_others_go_on(collection, workers):
     display = Record()
     cache([shop.request()], workers=workers, progress=display)
     assert len(shop.stores()) == 3
+
+
+def test_a_killed_worker_is_told_once_for_a_task_in_shards(collection, monkeypatch):
+    shop = collection(one=40)
+    shop.write_module(
+        head="import multiprocessing\nimport os",
+        body="multiprocessing.parent_process() and os._exit(1)",
+    )
+    monkeypatch.setattr(jobs, "_SPLIT", 100)
+    with pytest.raises(UserError) as raised:
+        cache([shop.request()], workers=2, progress=Progress())
+    assert str(raised.value).startswith(
+        f"task '{shop.name}.one.zs_noopt': a cache process was killed"
+    )
+
+
+def test_fewer_than_no_workers_are_refused(collection):
+    with pytest.raises(UserError, match="--workers"):
+        cache([collection(one=1).request()], workers=-1, progress=Progress())
 
 
 def test_two_failing_tasks_have_a_line_each(collection):

@@ -68,6 +68,21 @@ def test_what_is_being_written_and_what_is_no_store_stays(collection):
     assert not any(path.exists() for path in gone)
 
 
+def test_files_of_filters_that_are_being_written_stay(collection):
+    shop = collection(one=2)
+    cached(shop)
+    folders = [shop.cache_dir / "overlaps", shop.cache_dir / "sketches" / "one"]
+    dead = temporary.prefix().replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for name in (f"{temporary.prefix()}k.arrow", f"{dead}k.arrow", "k.arrow"):
+            (folder / name).write_bytes(b"x")
+    prune.prune(shop.cache_dir)
+    left = [path.name for folder in folders for path in folder.iterdir()]
+    assert len(left) == 2
+    assert all(name.startswith(f".tmp-{dead.split('-')[1]}-{os.getpid()}-") for name in left)
+
+
 def test_a_task_folder_without_stores_goes_too(collection):
     shop = collection(one=2)
     manifest = cached(shop)

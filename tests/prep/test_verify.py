@@ -81,6 +81,15 @@ def test_a_broken_manifest_is_named(copied):
     assert look(folder).whole == 3
 
 
+def test_what_a_killed_run_left_is_no_store(copied):
+    folder, manifest = copied
+    task = (folder / manifest.entries[0].path).parent
+    (task / ".tmp-host-1-0123abcd-train-0123456789abcdef").mkdir()
+    (task / ".parts-train-0123456789abcdef").mkdir()
+    assert look(folder).whole == 3
+    assert look(folder).damaged == ()
+
+
 def test_no_folder_and_no_store_are_errors(tmp_path):
     with pytest.raises(UserError, match="no such cache folder"):
         look(tmp_path / "nowhere")
@@ -115,4 +124,16 @@ def test_what_was_changed_after_it_was_written_is_never_taken_for_whole(collecti
     os.utime(tokens, ns=(later, later))
     assert manifests.ready(request) is None
     assert cache([request], workers=0, progress=Progress()) == [manifest]
+    assert look(shop.cache_dir).damaged == ()
+
+
+def test_a_meta_json_that_was_cut_is_made_again_without_verify(collection):
+    """Else the loader would send to `flanx cache`, which would find nothing to do."""
+    shop = collection(one=5, two=2)
+    request = shop.request()
+    (manifest,) = cache([request], workers=0, progress=Progress())
+    meta = shop.cache_dir / manifest.entries[0].path / "meta.json"
+    meta.write_bytes(meta.read_bytes()[:50])
+    assert manifests.ready(request) is None
+    cache([request], workers=0, progress=Progress())
     assert look(shop.cache_dir).damaged == ()

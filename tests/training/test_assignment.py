@@ -109,7 +109,9 @@ def test_padding_of_the_vocabulary_names_the_mend():
         ((("a",),), r"\('a',\) is not a rule: write \(pattern, source\)"),
         (((None, "a"),), "is not a rule"),
         ((("a(", None),), r"'a\(' is no regular expression"),
-        ((("a", r"b\1"),), "refers to group 1, and 'a' has 0"),
+        ((("a", r"b\1"),), r"'b\\1' cannot be filled in from the groups of 'a' \(invalid group"),
+        ((("a", r"b\g<layer>"),), r"\(unknown group name 'layer'\)"),
+        ((("a", r"b\q"),), r"\(bad escape"),
         ((("encoder/layers", None),), "'encoder/layers' matches the whole name of no array"),
     ],
 )

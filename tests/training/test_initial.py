@@ -45,7 +45,7 @@ FACTORED = T5Config(
     dropout_rate=0.0,
     dtype="float32",
 )
-EIGHT = MeshConfig(data=4, model=2, fully_sharded=True)
+EIGHT = MeshConfig(data=4, model=2, parameters="fully_sharded")
 
 
 def flat(tree):
@@ -253,6 +253,18 @@ def test_flanx_own_state_comes_along(factored, tmp_path):
             in_memory(factored.params, slots_of(factored.opt_state), step=7), (), "state"
         )
         assert_same(state, expected)
+    # Taken over twice: what counts is Adafactor's own count, not the second run's steps.
+    second = tmp_path / "second"
+    checkpoints = Checkpoints(second, CheckpointConfig(), facts, print)
+    late = factored._replace(
+        step=jnp.int32(2), opt_state=factored.opt_state._replace(count=np.int32(9))
+    )
+    checkpoints.save(late, {}, {}, None, step=2)
+    checkpoints.finish(needed=2)
+    source = initial.open_initial(str(second))
+    assert (source.step, source.optimizer_step) == (2, 9)
+    assert int(build(FACTORED).state_from(source, (), "state").opt_state.count) == 9
+    assert "going on from its step 9" in initial.restored_text(source, "state")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ at the fields that the dataset's templates name, and leave out those that ask th
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from flanx.registry import table
 from flanx.registry.exemplars import answer_names, identity_names
@@ -30,6 +30,20 @@ class Content:
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     instruction: tuple[str, ...] = ()
+
+
+class Names(NamedTuple):
+    """What a dataset's templates, those of all its types, make of its fields.
+
+    Attributes:
+      asked: fields that the inputs show and the targets do not.
+      answered: fields of the targets.
+      lists_options: templates show the row's options.
+    """
+
+    asked: tuple[str, ...]
+    answered: tuple[str, ...]
+    lists_options: bool
 
 
 @dataclass(frozen=True)
@@ -74,13 +88,7 @@ def reader(
 
     Reads the split as far as it takes to see that no asking field is the same in all rows.
     """
-    templates = [
-        template
-        for one in table.datasets().get(spec.dataset, (spec,))
-        if one.type != "inv"
-        for template in one.templates
-    ] or list(spec.templates)
-    asked = identity_names(templates)
+    asked, answered, lists_options = names(spec)
     constant = _constant(spec, asked, split, data_dir, max_examples)
     if len(constant) == len(asked):  # every row asks the same: then that is what it asks
         constant = frozenset()
@@ -88,9 +96,21 @@ def reader(
         spec,
         tuple(name for name in asked if name not in constant),
         tuple(name for name in asked if name in constant),
-        answer_names(templates),
-        any(template.lists_options for template in templates),
+        answered,
+        lists_options,
     )
+
+
+def names(spec: TaskSpec) -> Names:
+    """The names of a task's dataset, the same whichever of its template types `spec` is."""
+    templates = [
+        template
+        for one in table.datasets().get(spec.dataset, (spec,))
+        if one.type != "inv"
+        for template in one.templates
+    ] or list(spec.templates)
+    lists_options = any(template.lists_options for template in templates)
+    return Names(identity_names(templates), answer_names(templates), lists_options)
 
 
 def even(text: str) -> str:

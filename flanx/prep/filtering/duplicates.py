@@ -14,6 +14,12 @@ from flanx.data.filters import ExactDuplicates, Filter, NearDuplicates, label
 from flanx.prep.filtering.sketch import Sketch
 from flanx.prep.filtering.sketching import bands
 
+# What bounds the search in families of rows that are alike, but not alike enough (generated arithmetic). A bucket that
+# more rows share holds what the whole family says, as a stop word does; pairs that are nearer than their family meet in
+# smaller ones as well.
+_STAYING = 1024  # rows of a bucket that later ones are compared with, the first that stay
+_COMPARED = 512  # rows that one is compared with, those of the most shared buckets
+
 Say = Callable[[str], None]
 
 
@@ -37,13 +43,19 @@ class Rows:
         )
 
 
-def find(rows: Rows, filters: Sequence[Filter], say: Say = lambda _: None) -> dict[str, np.ndarray]:
+def find(
+    rows: Rows,
+    filters: Sequence[Filter],
+    say: Say = lambda _: None,
+    warn: Say = lambda _: None,
+) -> dict[str, np.ndarray]:
     """Duplicates, by the name that each filter counts them under.
 
     Args:
       rows: the rows.
       filters: ExactDuplicates and NearDuplicates, in any order; exact ones go first.
       say: told what is going on, for mixtures that take a while.
+      warn: told where not all of a family's rows were compared with each other.
 
     Returns:
       Rows that go, np.int64 ascending, numbered over the whole mixture; no row is in two of them.
@@ -55,7 +67,7 @@ def find(rows: Rows, filters: Sequence[Filter], say: Say = lambda _: None) -> di
             keys = _gathered(rows, lambda s: s.exact, one.between_tasks)
             gone = _repeated(keys, np.flatnonzero(alive))
         elif isinstance(one, NearDuplicates):
-            gone = _near(rows, one, alive.copy(), say)
+            gone = _near(rows, one, alive.copy(), say, warn)
         else:
             continue
         alive[gone] = False
@@ -82,14 +94,14 @@ def _repeated(keys: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return chosen[order[1:][ordered[1:] == ordered[:-1]]]
 
 
-def _near(rows: Rows, one: NearDuplicates, alive: np.ndarray, say: Say) -> np.ndarray:
+def _near(rows: Rows, one: NearDuplicates, alive: np.ndarray, say: Say, warn: Say) -> np.ndarray:
     for sketch, start in zip(rows.sketches, rows.starts, strict=False):
         alive[start : start + len(sketch.ids)] &= sketch.words >= one.shortest
     # Rows with the same n-grams would meet the same fate as the first of them.
     same = _repeated(_gathered(rows, lambda s: s.same, one.between_tasks), np.flatnonzero(alive))
     alive[same] = False
     met, buckets = _meetings(rows, one, alive, say)
-    return np.concatenate([same, _greedy(rows, one.threshold, met, buckets, say)])
+    return np.concatenate([same, _greedy(rows, one.threshold, met, buckets, say, warn)])
 
 
 def _meetings(
@@ -118,7 +130,7 @@ def _meetings(
 
 
 def _greedy(
-    rows: Rows, threshold: float, met: np.ndarray, buckets: np.ndarray, say: Say
+    rows: Rows, threshold: float, met: np.ndarray, buckets: np.ndarray, say: Say, warn: Say
 ) -> np.ndarray:
     """Takes rows that share a bucket in order; a row goes if it is too similar to one that stays."""
     firsts = np.flatnonzero(np.diff(met, prepend=-1))
@@ -128,26 +140,36 @@ def _greedy(
         _gathered_sets(rows, "inputs", chosen),
         _gathered_sets(rows, "targets", chosen),
     )
-    # Of each bucket, the rows that stay, as places in `chosen`: as many slots as rows that meet there.
-    sizes = np.bincount(buckets)
+    # Of each bucket, the rows that stay, as places in `chosen`.
+    sizes = np.minimum(np.bincount(buckets), _STAYING)
     starts = np.cumsum(sizes) - sizes
     filled = np.zeros(len(sizes), np.int64)
-    slots = np.zeros(len(buckets), np.int32)
+    slots = np.zeros(int(sizes.sum()), np.int32)
     gone = np.zeros(len(chosen), np.bool_)
+    bounded = 0
     for place, (begin, end) in enumerate(zip(firsts.tolist(), ends.tolist(), strict=False)):
         own = buckets[begin:end]
         spans = zip(starts[own].tolist(), filled[own].tolist(), strict=True)
         others = [slots[start : start + count] for start, count in spans if count]
         if others:
-            candidates = np.unique(np.concatenate(others))
+            candidates, times = np.unique(np.concatenate(others), return_counts=True)
+            if len(candidates) > _COMPARED:
+                bounded += 1
+                candidates = candidates[np.argsort(-times, kind="stable")[:_COMPARED]]
             for sets in (targets, inputs):
                 candidates = candidates[sets.similar(place, candidates) >= threshold]
             gone[place] = len(candidates) > 0
         if not gone[place]:
-            slots[starts[own] + filled[own]] = place
-            filled[own] += 1
+            room = own[filled[own] < sizes[own]]
+            slots[starts[room] + filled[room]] = place
+            filled[room] += 1
         if place % 1000 == 999:
             say(f"near duplicates: {place + 1:,} of {len(chosen):,} rows compared")
+    if bounded:
+        warn(
+            f"near duplicates: {bounded:,} rows have more than {_COMPARED} rows like them and were compared with the "
+            "likeliest alone; some duplicates among them may be left"
+        )
     return chosen[gone]
 
 

@@ -2,8 +2,6 @@
 
 import functools
 import hashlib
-import importlib
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,9 +9,9 @@ from typing import Any
 
 from flanx.data.filters import Decontaminate, Filter, Function, Language, NearDuplicates, to_json
 from flanx.errors import UserError, did_you_mean
-from flanx.prep.filtering import libraries
+from flanx.prep.filtering import content, libraries
 from flanx.registry import fingerprint as fp
-from flanx.registry.exemplars import answer_names, identity_names
+from flanx.registry.loading import import_users
 from flanx.registry.spec import TaskSpec
 
 _ROWWISE = ("ngrams.py", "content.py", "example.py", "sieve.py", "overlap.py")
@@ -29,12 +27,15 @@ def engine_fingerprint(modules: tuple[str, ...] = _ROWWISE) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(filters: Sequence[Filter], overlaps: Sequence[str]) -> dict[str, Any]:
+def fingerprint(
+    filters: Sequence[Filter], overlaps: Sequence[str], spec: TaskSpec | None
+) -> dict[str, Any]:
     """What decides what row-wise filters do, JSON-able, for the key of a store.
 
     Args:
       filters: the filters.
       overlaps: index file of each Decontaminate among them, in order.
+      spec: the task; None for a SeqIO task that flanx did not register.
     """
     names = iter(overlaps)
     described = []
@@ -42,6 +43,8 @@ def fingerprint(filters: Sequence[Filter], overlaps: Sequence[str]) -> dict[str,
         parts = to_json(one)
         if type(one) in _LIBRARIES:
             parts["library"] = libraries.version(_LIBRARIES[type(one)])
+        if isinstance(one, Language) and spec is not None:
+            parts["names"] = content.names(spec)
         if isinstance(one, Function):
             parts["code"] = fp.code_hash(function(one))
         if isinstance(one, Decontaminate):
@@ -60,8 +63,7 @@ def described(
         "source": spec.source.fingerprint(split, data_dir),
         "split": split,
         "max_examples": max_examples,
-        "asked": identity_names(spec.templates),
-        "answered": answer_names(spec.templates),
+        "names": content.names(spec),
         "engine": fp.engine_hash(),
     }
 
@@ -93,15 +95,7 @@ def function(one: Function) -> Callable[..., Any]:
       UserError: there is no such module, or no such function in it.
     """
     module_name, _, name = one.name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise UserError(
-            f"filter Function('{one.name}'): no module '{module_name}'; it must be in the working "
-            "directory, on PYTHONPATH or installed"
-        ) from None
+    module = import_users(module_name, f"filter Function('{one.name}')")
     found = getattr(module, name, None)
     if not callable(found):
         raise UserError(

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flanx.data import store
-from flanx.data.filters import DUPLICATES, Decontaminate, NearDuplicates, to_json
+from flanx.data.filters import DUPLICATES, Decontaminate, to_json
 from flanx.data.request import StoreRequest, safe_name
 from flanx.errors import UserError
 from flanx.prep.filtering import duplicates, overlap
 from flanx.prep.filtering.overlap import Overlap
 from flanx.prep.filtering.sketch import Sketch
 from flanx.prep.progress import Progress
+from flanx.prep.unit import meta_of
 
 if TYPE_CHECKING:
     from flanx.data.vocabulary import Vocabulary
@@ -50,15 +51,16 @@ def with_filters(
       The units, and what each Decontaminate compares with; `index_overlaps` has to run before the units do.
 
     Raises:
-      UserError: two NearDuplicates, or evaluation tasks that are not there.
+      UserError: two filters of one kind for duplicates, or evaluation tasks that are not there.
     """
     if not request.filters:
         return tuple(units), ()
     across = tuple(one for one in request.filters if isinstance(one, DUPLICATES))
-    if sum(isinstance(one, NearDuplicates) for one in across) > 1:
-        raise UserError(
-            f"'{request.mixture}' has several NearDuplicates filters; keep the one with the lower threshold"
-        )
+    for kind in DUPLICATES:
+        if sum(isinstance(one, kind) for one in across) > 1:
+            raise UserError(
+                f"'{request.mixture}' has several {kind.__name__} filters; keep the one that drops most"
+            )
     rowwise = tuple(one for one in request.filters if not isinstance(one, DUPLICATES))
     overlaps = tuple(
         overlap.resolve(one, request, words, units[0])
@@ -117,7 +119,7 @@ def without_duplicates(
         sketches.append(sketch)
         present.append(_present(sketch, units, results))
     rows = duplicates.Rows(sketches, present)
-    found = duplicates.find(rows, filters, progress.doing)
+    found = duplicates.find(rows, filters, progress.doing, progress.warn)
     counted = {name: len(gone) for name, gone in found.items()}
     total = int(sum(map(np.sum, present)))
     for name, count in counted.items():
@@ -177,9 +179,7 @@ def _derived(
         shutil.rmtree(folder, ignore_errors=True)
     elif folder.is_dir():
         try:
-            if unit.verify:
-                store.verify(folder)
-            return replace(result, path=path, meta=store.open(folder).meta, written=False)
+            return replace(result, path=path, meta=meta_of(folder, unit.verify), written=False)
         except store.StoreDamaged as damage:
             progress.warn(f"'{unit.task}' was damaged and is made anew: {damage}")
             shutil.rmtree(folder, ignore_errors=True)

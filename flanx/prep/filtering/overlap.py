@@ -20,10 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from flanx import registry
-from flanx.data import temporary
 from flanx.data.filters import Decontaminate, to_json
 from flanx.errors import UserError
-from flanx.prep.filtering import content, ngrams
+from flanx.prep.filtering import arrow_file, content, ngrams
 from flanx.prep.filtering.engine import described, engine_fingerprint
 from flanx.registry import Selected
 
@@ -68,8 +67,6 @@ class Overlap:
         final = Path(cache_dir) / self.path
         if not force and (there := _opened(final)) is not None:
             return sum(map(len, there.values()))
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary.sweep(final.parent)
         found: dict[int, list[np.ndarray]] = {}
         for one, unit in zip(self.selected, self.units, strict=True):
             rows = self._texts(one, unit, words)
@@ -83,14 +80,8 @@ class Overlap:
                 "run": np.concatenate([np.zeros(0, np.uint64), *joined.values()]),
             }
         )
-        unfinished = final.with_name(f"{temporary.prefix()}{final.name}")
-        try:
-            with pa.ipc.new_file(str(unfinished), table.schema) as writer:
-                writer.write_batch(table)
-            unfinished.replace(final)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        with arrow_file.writing(final, table.schema) as writer:
+            writer.write_batch(table)
         return table.num_rows
 
     def _texts(

@@ -16,7 +16,7 @@ from flanx.data.filters import (
     Length,
     label,
 )
-from flanx.errors import UserError
+from flanx.errors import UserError, did_you_mean
 from flanx.prep.filtering import content, engine, libraries
 from flanx.prep.filtering.content import Content
 from flanx.prep.filtering.example import Example
@@ -117,7 +117,18 @@ def _length(one: Length, example: Example) -> str | None:
 
 
 def language_judge(one: Language, content_of: Callable[[Example], Content]) -> Judge:
-    """What drops rows in other languages; `content_of` gives the texts that tell."""
+    """What drops rows in other languages; `content_of` gives the texts that tell.
+
+    Raises:
+      UserError: a language to keep that is never found, so that nothing of it would stay.
+    """
+    known = list(language_identifier().nb_classes)
+    for code in one.keep:
+        if code not in known:
+            raise UserError(
+                f"filter Language: keep names '{code}'{did_you_mean(code, known)}; give codes that py3langid knows, "
+                "'en' or 'fr', say"
+            )
     classify = language_identifier().classify
 
     def judge(example: Example) -> str | None:

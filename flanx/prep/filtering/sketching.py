@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from flanx import registry
-from flanx.data import store, temporary, vocabulary
+from flanx.data import store, vocabulary
 from flanx.data.filters import Filter, NearDuplicates
 from flanx.data.request import safe_name
+from flanx.prep.filtering import arrow_file, engine, libraries
 from flanx.prep.filtering import content as contents
-from flanx.prep.filtering import engine, libraries
 from flanx.prep.filtering.content import Content
 from flanx.prep.filtering.ngrams import mixed, shingles, words
 from flanx.prep.filtering.sketch import BATCH, FOLDER, whole
@@ -128,22 +128,10 @@ def write(
     Raises:
       UserError: datasketch is not installed and NearDuplicates is among the filters.
     """
-    final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary.sweep(final.parent)
-    unfinished = final.with_name(f"{temporary.prefix()}{final.name}")
     maker = _Maker(near(filters))
-    try:
-        with unfinished.open("wb") as handle:
-            with pa.ipc.new_file(handle, maker.schema) as writer:
-                for batch in _batches(rows):
-                    writer.write_batch(maker.batch(batch))
-            handle.flush()
-            os.fsync(handle.fileno())
-        unfinished.replace(final)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with arrow_file.writing(path, maker.schema) as writer:
+        for batch in _batches(rows):
+            writer.write_batch(maker.batch(batch))
 
 
 def exact_hash(content: Content) -> int:

@@ -180,6 +180,33 @@ def test_all_renderings_of_a_row_go_together(tmp_path):
         assert entry.open(tmp_path).example_ids.tolist() == [0, 1, 3, 5]
 
 
+@pytest.mark.parametrize("given", ["ExactDuplicates()", "Language()"])
+def test_templates_of_other_types_count_where_they_name_fields(tmp_path, given):
+    made = []
+    for other in ("{asked} {told}?", "{asked}?"):
+        with registry.isolated():
+            registry.register(
+                "here.words",
+                source=registry.Generated(
+                    lambda _, i: {"asked": f"{i % 2}", "told": f"{i}", "answer": "yes"}, train=4
+                ),
+                fields=lambda row: {**row, "options": ["yes", "no"]},
+                templates=[
+                    registry.Template("{asked}? {options_}", "{answer}"),
+                    registry.Template(other, "{answer}"),
+                ],
+                vocabulary="bytes",
+            )
+            lengths = {"inputs": 200, "targets": 16}
+            request = StoreRequest("here.words.zs_opt", lengths, str(tmp_path), filters=(given,))
+            manifest = cached(request)
+            made.append(manifest.entries[0])
+            os.unlink(request.manifest_path)
+    assert made[0].path != made[1].path
+    if given == "ExactDuplicates()":
+        assert [entry.examples for entry in made] == [4, 2]
+
+
 @pytest.mark.parametrize(
     ("one", "name", "stays"),
     [
@@ -228,6 +255,18 @@ def test_languages(collection):
     assert dropped(cached(shop.request(filters=["Language"], feature_lengths=lengths))) == {
         "one": {"filter:language": 3}
     }
+
+
+def test_a_language_that_is_never_found_is_refused(shop):
+    with pytest.raises(UserError, match="keep names 'english'"):
+        cached(shop.request(filters=["Language('english')"]))
+
+
+@pytest.mark.parametrize("one", ["NearDuplicates", "ExactDuplicates"])
+def test_two_of_one_kind_are_refused(shop, one):
+    given = [f"{one}()", f"{one}(between_tasks=False)"]
+    with pytest.raises(UserError, match=f"several {one} filters"):
+        cached(shop.request(filters=given))
 
 
 @pytest.fixture
@@ -291,8 +330,21 @@ def test_a_function_that_is_not_there_is_named(shop, module):
     name = module("return True")
     with pytest.raises(UserError, match="has no function 'keeps'; did you mean 'keep'?"):
         cached(shop.request(filters=[f"Function('{name}:keeps')"]))
-    with pytest.raises(UserError, match="no module 'users_nowhere'"):
+    with pytest.raises(UserError, match=r"Function\('users_nowhere:keep'\): no such module"):
         cached(shop.request(filters=["Function('users_nowhere:keep')"]))
+
+
+def test_a_function_lies_in_the_working_directory(shop, tmp_path, monkeypatch):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    name = f"users_here_{tmp_path.name.replace('-', '_')}"
+    (folder / f"{name}.py").write_text("def keep(example):\n    return example.index > 0\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(folder))])
+    manifest = cached(
+        shop.request(mixture=f"{shop.name}.one", filters=[f"Function('{name}:keep')"])
+    )
+    assert ids(manifest) == {"one": [1, 2, 3]}
 
 
 def test_a_long_search_is_told(shop, monkeypatch):
@@ -355,7 +407,9 @@ def test_the_command_line(shop, capsys):
         *("--import", shop.name, "--workers", "0"),
     ]
     assert cli.main([*command, "--filter", "ExactDuplicates", "--filter", "Language()"]) == 0
-    assert "filter:exact_duplicate: 2 of 10 rows" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "filter:exact_duplicate: 2 of 10 rows" in said
+    assert "left out by filters: exact_duplicate 2, language 0" in said
     assert cli.main([*command, "--filter", "ExactDuplicate"]) == 2
     assert "did you mean 'ExactDuplicates'?" in capsys.readouterr().err
     gin = ["cache", "--gin_file=quickstart.gin", "--filter", "ExactDuplicates"]

@@ -191,6 +191,51 @@ def test_bands_find_the_pairs_at_the_threshold(threshold, permutations):
     assert cut.rows == permutations or wider.recall(threshold) < 0.99
 
 
+def test_a_large_family_is_compared_with_the_likeliest(folder, monkeypatch):
+    draw = random.Random(2)
+
+    def changed(text, words):
+        text = text.split()
+        for place in draw.sample(range(len(text)), words):
+            text[place] = f"x{draw.randrange(10_000)}"
+        return " ".join(text)
+
+    first = " ".join(f"w{i}" for i in range(30))
+    rows = [(changed(first, 3), "yes") for _ in range(300)]
+    copies = [(changed(rows[place][0], 1), "yes") for place in range(0, 300, 10)]
+    one = NearDuplicates()
+    apart = found(folder, [rows], [one])[NEAR]
+    assert found(folder, [rows + copies], [one])[NEAR] == [*apart, *range(300, 330)]
+    monkeypatch.setattr(duplicates, "_STAYING", 60)
+    monkeypatch.setattr(duplicates, "_COMPARED", 20)
+    compared = []
+    similar = duplicates.Sets.similar
+    monkeypatch.setattr(
+        duplicates.Sets,
+        "similar",
+        lambda sets, place, others: compared.append(len(others)) or similar(sets, place, others),
+    )
+    warnings = []
+    sketches = [sketch.Sketch(folder / "0.arrow")]
+    everything = duplicates.Rows(sketches, [np.ones(330, np.bool_)])
+    gone = duplicates.find(everything, [one], warn=warnings.append)[NEAR]
+    assert set(gone.tolist()) <= {*apart, *range(300, 330)}
+    assert len(set(gone.tolist()) & set(range(300, 330))) >= 28
+    assert max(compared) == 20
+    assert "have more than 20 rows like them" in warnings[0]
+
+
+@settings(max_examples=15, deadline=None)
+@given(some_rows, near)
+def test_bounded_search_too_leaves_nothing_to_find(folder, rows, one):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_STAYING", 3)
+        patch.setattr(duplicates, "_COMPARED", 2)
+        gone = found(folder, [rows], [one])[NEAR]
+        left = [row for i, row in enumerate(rows) if i not in gone]
+        assert found(folder, [left], [one]) == {NEAR: []}
+
+
 def test_many_batches_read_as_one(folder, monkeypatch):
     draw = random.Random(0)
     rows = [row for _ in range(30) for row in family(draw, 4)]
