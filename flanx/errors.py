@@ -7,8 +7,16 @@ from collections.abc import Iterable
 class UserError(Exception):
     """The user's mistake, said in one line: what was wrong, where, and the mend.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with `status`.
     """
+
+    status = 2
+
+
+class Diverged(UserError):
+    """A run's loss or gradient stopped being finite: started again as it is, it would end the same way."""
+
+    status = 65
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

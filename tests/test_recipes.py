@@ -7,7 +7,7 @@ import pytest
 from flanx.cli import gin_edge
 from flanx.models.t5.config import T5Config
 from flanx.resources import gin_folder
-from flanx.training.config import TrainConfig
+from flanx.training.config import MeshConfig, TrainConfig
 from flanx.training.optimizer import Adafactor
 from flanx.training.schedules import Constant
 
@@ -73,6 +73,31 @@ def test_flan_t5_is_the_published_recipe(size):
     assert config.schedule == Constant(5e-4)
     assert config.initial_checkpoint_path == "checkpoint_1100000"
     assert config.restore_optimizer == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "mesh"),
+    [
+        ("data_parallel", MeshConfig()),
+        ("fully_sharded", MeshConfig(parameters="fully_sharded")),
+        ("tensor_parallel", MeshConfig(model=4)),
+        ("fully_sharded_tensor_parallel", MeshConfig(model=4, parameters="fully_sharded")),
+    ],
+)
+def test_a_mesh_after_a_recipe_replaces_its_mesh(name, mesh):
+    assert build("recipes/flan_t5_xxl.gin").mesh == MeshConfig(parameters="fully_sharded")
+    assert f"meshes/{name}.gin" in FILES
+    assert build("recipes/flan_t5_xxl.gin", f"meshes/{name}.gin").mesh == mesh
+
+
+def test_rules_by_a_flag():
+    rules = '{"embed": ("replica", "data"), "vocab": None}'
+    parser = argparse.ArgumentParser()
+    gin_edge.add_arguments(parser)
+    words = ["--gin_file=recipes/flan_t5_xl.gin", f"--gin_binding=MeshConfig.rules={rules}"]
+    words += [f"--gin_binding={name}={value}" for name, value in FLAGS.items()]
+    config = gin_edge.build(TrainConfig, parser.parse_args(words))
+    assert config.mesh.rules == {"embed": ("replica", "data"), "vocab": None}
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)

@@ -1,7 +1,7 @@
 """The `flanx` command: finds the subcommand, runs it, and turns errors into exit statuses.
 
-Exit status: 0 done; 2 the user's mistake, one line and no traceback; 75 preempted with a checkpoint saved (start it
-again); 1 anything else.
+Exit status: 0 done; 2 the user's mistake, one line and no traceback; 65 training diverged, its report in one line; 75
+stopped where it can go on (start it again); 1 anything else.
 """
 
 import argparse
@@ -20,6 +20,7 @@ COMMANDS = {
     "infer": "answer prompts with a trained model",
     "cache": "render and tokenise a mixture into the token store",
     "lengths": "recommend row lengths for a mixture",
+    "plan": "check a run against a TPU slice or GPUs that are not here",
     "convert": "convert a checkpoint between flanx, T5X and Hugging Face",
     "tasks": "list, show, check and create tasks",
 }
@@ -79,7 +80,7 @@ def _run(command: str, argv: list[str]) -> int:
         # A child process that already said its line passes an empty message on.
         if str(error):
             print(f"flanx {command}: {error}", file=sys.stderr)
-        return 2
+        return error.status
     except BrokenPipeError:
         # The reader of our output went away (`flanx tasks list | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

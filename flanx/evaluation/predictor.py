@@ -19,8 +19,9 @@ from flanx.decoding.engine import Engine
 from flanx.decoding.requests import Request
 from flanx.decoding.score import score_continuations
 from flanx.decoding.slots import Layout
+from flanx.models.t5 import partition
 from flanx.training.loss import token_loss
-from flanx.training.mesh import RULES, batch_sharding, replicated
+from flanx.training.mesh import REPLICATED, batch_sharding, replicated
 
 LOGITS_IN_MEMORY = 1 << 26  # float32 cells of a batch's logits on one device, 256 MB
 
@@ -174,10 +175,10 @@ def layout_of(mesh: Mesh | None, heads: int) -> Layout | None:
     """
     if mesh is None:
         return None
-    split = RULES["heads"] if heads % mesh.shape["model"] == 0 else None
+    split = "model" if heads % mesh.shape["model"] == 0 else None
     return Layout(
         rows=batch_sharding(mesh),
-        heads=NamedSharding(mesh, PartitionSpec(RULES["batch"], split)),
+        heads=NamedSharding(mesh, PartitionSpec(REPLICATED["batch"], split)),
         whole=replicated(mesh),
         shares=mesh.shape["replica"] * mesh.shape["data"],
     )
@@ -189,9 +190,21 @@ def _programs(model: Any, mesh: Mesh | None) -> tuple[Any, Any]:
     # Replicated results can be read on every process.
     jit: Any = jax.jit if mesh is None else partial(jax.jit, out_shardings=replicated(mesh))
     return (
-        jit(partial(_example_losses, model)),
-        jit(partial(score_continuations, model)),
+        jit(_placed(partial(_example_losses, model), mesh)),
+        jit(_placed(partial(score_continuations, model), mesh)),
     )
+
+
+def _placed(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """`function` with its activations laid out as in training; steps of decoding find their own layout."""
+    if mesh is None:
+        return function
+
+    def traced(*arguments: Any) -> Any:
+        with partition.placed(mesh, REPLICATED):
+            return function(*arguments)
+
+    return traced
 
 
 def _example_losses(model: Any, params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ from flanx.models.t5 import partition
 from flanx.models.t5.config import T5Config
 from flanx.training import initial, params_io
 from flanx.training.config import DataConfig
-from flanx.training.mesh import RULES, param_shardings
+from flanx.training.mesh import REPLICATED, param_shardings
 from flanx.training.run_info import VOCABULARY_FILE
 from flanx.training.state import with_shardings
 
@@ -83,7 +83,7 @@ def open_trained(
     step: int | None = None,
     *,
     mesh: Mesh | None = None,
-    rules: partition.Rules = RULES,
+    rules: partition.Rules = REPLICATED,
     config: T5Config | None = None,
     vocabulary: str | None = None,
     feature_lengths: Mapping[str, int] | None = None,

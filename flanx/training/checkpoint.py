@@ -7,7 +7,8 @@
       metrics/  JSON: the value of `best_metric`, where there is one
 
 A save copies the arrays to the host and returns; orbax writes them to a temporary folder and renames it. What a kill
-leaves behind is never listed as a checkpoint.
+leaves behind is never listed as a checkpoint. A save that fails costs nothing but itself: it is tried again, with the
+parameters of then, after a tenth of the period, for as long as it takes.
 """
 
 import gc
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from flanx import whole_files
@@ -38,6 +41,8 @@ from flanx.training.params_io import (
 from flanx.training.state import TrainState, path_names
 
 ITEMS = ("params", "train", "run")
+RETRIES = 10  # tries of a save that fails, in a period
+UNFINISHED = "*.orbax-checkpoint-tmp"
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,19 @@ class Checkpoints:
         self.folder = Path(model_dir).absolute() / "checkpoints"
         self._config, self._facts, self.warn = config, dict(facts), warn
         self._saving: int | None = None
+        self._retry_at: int | None = None
+        self._failing = False
+        self._error = ""
         self._manager = self._open()
 
     def steps(self) -> list[int]:
         """Steps of the whole checkpoints, oldest first."""
         return sorted(self._manager.all_steps())
+
+    def due(self, step: int) -> bool:
+        """Whether to save after `step`: the period has passed, or the last save failed some steps ago."""
+        retry = self._retry_at is not None and step >= self._retry_at
+        return retry or step % self._config.period == 0
 
     def save(
         self,
@@ -119,12 +132,12 @@ class Checkpoints:
             train=ocp.args.StandardSave(train),
             run=ocp.args.JsonSave(run),
         )
-        self.poll(wait=True)
+        self.poll(step, wait=True)
+        self._retry_at, self._saving, self._error = None, step, ""
         try:
-            self._saving = step
             self._manager.save(step, args=items, metrics=best, force=True)
         except Exception as error:
-            self._failed(error)
+            self._error = _reason(error)
 
     def add_evaluation(self, step: int, evaluation: Mapping[str, float]) -> None:
         """Metrics for a checkpoint that was saved before its evaluation was done, as a run that is stopped does.
@@ -139,15 +152,36 @@ class Checkpoints:
                 whole_files.write(self.folder / str(step) / "metrics" / "metrics", json.dumps(best))
             self._manager.reload()
 
-    def poll(self, *, wait: bool = False) -> None:
-        """Tells of a background save that has failed; with `wait`, first lets it end."""
-        if self._saving is None or (not wait and self._manager.is_saving_in_progress()):
+    def poll(self, step: int, *, wait: bool = False, tell: bool = True) -> None:
+        """Tells of a background save that has failed; with `wait`, first lets it end.
+
+        All processes ask after the same `step`, and learn of each other's failures.
+        """
+        if self._saving is None:
             return
+        outcomes = _everybodys(self._outcome(wait))
+        if _WRITING in outcomes:
+            return
+        if _FAILED in outcomes:
+            self._error = self._error or f"on process {outcomes.index(_FAILED)}"
+            self._failed(step, tell)
+            return
+        if self._failing:
+            self._sweep()
+            self.warn(f"the checkpoint of step {self._saving} is saved: there is room again")
+        self._saving, self._failing = None, False
+
+    def _outcome(self, wait: bool) -> int:
+        """How this process's part of the save that was begun stands."""
+        if self._error:
+            return _FAILED
+        if not wait and self._manager.is_saving_in_progress():
+            return _WRITING
         try:
             self._manager.wait_until_finished()
-            self._saving = None
         except Exception as error:
-            self._failed(error)
+            self._error = _reason(error)
+        return _FAILED if self._error else _DONE
 
     def finish(self, *, needed: int | None = None) -> None:
         """Waits for the last save and closes.
@@ -158,13 +192,16 @@ class Checkpoints:
         Raises:
           UserError: it is not.
         """
-        self.poll(wait=True)
+        self.poll(needed or 0, wait=True, tell=needed is None)
         steps = self.steps()
         self._manager.close()
+        if self._failing:
+            self._sweep()
         if needed is not None and needed not in steps:
             kept = f"step {steps[-1]}" if steps else "the beginning"
+            reason = f" ({self._error})" if self._error else ""
             raise UserError(
-                f"the checkpoint of step {needed} could not be written to {self.folder}: make room there and "
+                f"the checkpoint of step {needed} could not be written to {self.folder}{reason}: make room there and "
                 f"run the same command again (it goes on from {kept})"
             )
 
@@ -261,18 +298,28 @@ class Checkpoints:
             )
         return {"best": float(evaluation[name])}
 
-    def _failed(self, error: Exception) -> None:
-        """Orbax's manager goes on raising a failed save's error: a new one forgets it, and its debris."""
-        self.warn(
-            f"the checkpoint of step {self._saving} could not be saved to {self.folder} ({_reason(error)}); "
-            "training goes on, and tries again at the next checkpoint"
-        )
-        self._saving = None
+    def _failed(self, step: int, tell: bool) -> None:
+        """Plans the next try. Orbax's manager goes on raising a failed save's error: a new one forgets it."""
+        every = max(self._config.period // RETRIES, 1)
+        self._retry_at = step + every
+        if tell and not self._failing:
+            self.warn(
+                f"the checkpoint of step {self._saving} could not be saved to {self.folder} ({self._error}); training "
+                f"goes on, and tries again every {every} step{'s' if every > 1 else ''}"
+            )
+        self._saving, self._failing = None, True
         try:
             self._manager.close()
         except Exception as ignored:
             del ignored  # the error just told
+        self._sweep()  # before the new manager does so beside the next save, and stumbles over what is gone
         self._manager = self._open()
+
+    def _sweep(self) -> None:
+        """Makes room where nothing is being saved: orbax leaves what it wrote after it had given up."""
+        if jax.process_index() == 0:
+            for folder in self.folder.glob(UNFINISHED):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _open(self) -> ocp.CheckpointManager:
         config = self._config
@@ -292,6 +339,16 @@ class Checkpoints:
             enable_async_checkpointing=True,
         )
         return ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
+
+
+_DONE, _WRITING, _FAILED = range(3)
+
+
+def _everybodys(outcome: int) -> list[int]:
+    """What each process found, on each of them."""
+    if jax.process_count() == 1:
+        return [outcome]
+    return multihost_utils.process_allgather(np.int32(outcome)).tolist()
 
 
 def _best_value(metrics: Mapping[str, float]) -> float:

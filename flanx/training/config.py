@@ -8,6 +8,7 @@ from typing import Literal
 from flanx.data import filters
 from flanx.data.filters import Filter
 from flanx.data.request import StoreRequest
+from flanx.errors import UserError
 from flanx.evaluation.suites import EvalSuite
 from flanx.models.t5.config import T5Config
 from flanx.training.optimizer import Adafactor, AdamW
@@ -102,11 +103,21 @@ class LossConfig:
       label_smoothing: probability spread over the vocabulary (T5X: LABEL_SMOOTHING).
       normalizing_factor: what the summed loss is divided by: None for the number of real target tokens in the
         whole batch, or a constant (T5X: LOSS_NORMALIZING_FACTOR).
+      chunks: parts of the targets' length for which logits are made one after the other, so that those of the whole
+        batch are never there at once; None for as few as keep a part's float32 logits within 256 MiB a device (32 on
+        a CPU).
     """
 
     z_loss: float = 1e-4
     label_smoothing: float = 0.0
     normalizing_factor: float | None = None
+    chunks: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.chunks, int) and self.chunks < 1:
+            raise UserError(
+                f"LossConfig.chunks is {self.chunks}; give at least 1, or None to choose by size"
+            )
 
 
 @dataclass(frozen=True)
@@ -130,19 +141,23 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How devices are laid out, and what of the parameters each holds.
+    """How devices are laid out, and what of the parameters each holds (docs/sharding.md).
 
     Attributes:
-      replica: groups that hold the same (one a slice, where there are slices).
+      replica: groups that hold the same; -1 for one a TPU slice or GPU node, 1 where there is but one.
       data: devices that share a batch's rows; -1 takes what `replica` and `model` leave.
-      model: devices that share wide parameters (tensor parallel).
-      fully_sharded: parameters and optimizer state are spread over `data` as well, and gathered where they are used.
+      model: devices that share wide parameters and their products (tensor parallel).
+      parameters: along `data`, "replicated" (T5X's 1-D parameters), or "fully_sharded" (2-D): parameters and optimizer
+        state are spread over it, and gathered where they are used.
+      rules: other mesh axes for some logical axes, `{"embed": ("replica", "data")}`; `flanx.models.t5.partition` has
+        their names.
     """
 
-    replica: int = 1
+    replica: int = -1
     data: int = -1
     model: int = 1
-    fully_sharded: bool = False
+    parameters: Literal["replicated", "fully_sharded"] = "replicated"
+    rules: Mapping[str, str | tuple[str, ...] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -173,7 +188,15 @@ class TrainConfig:
       eval_steps: most batches of each task in teacher-forced evaluation, None for all (T5X: EVAL_STEPS).
       eval_at_start: evaluate before the first step, so that the summary can tell tuned from untuned.
       checkpoint: saving and keeping.
+      most_skipped_in_a_row: updates that may be skipped one after the other, because loss or gradient is not finite,
+        before the run ends; None to go on whatever comes. Parameters that are still sound see other batches, of which
+        ten bad ones in a row are no chance; broken ones never recover.
+      hang_seconds: without a step, before the run counts as hung; None to wait for ever. Compiling, evaluating and
+        saving are not counted.
+      hang_exit: whether a hung run ends (status 75) or says so and waits.
       log_period: steps between lines of metrics.jsonl.
+      profile_steps: steps to trace for xprof and TensorBoard, in MODEL_DIR/profile: the pair (first, last), or a number
+        of steps, the first of which is step 10; None for no trace.
       mesh: layout of devices.
       prng: JAX random generator of dropout ("threefry2x32", or "rbg", which is faster on TPU).
       compile_cache: folder of compiled programs; None for `<cache_dir>/xla`, "" to keep none.
@@ -198,7 +221,11 @@ class TrainConfig:
     eval_steps: int | None = None
     eval_at_start: bool = True
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    most_skipped_in_a_row: int | None = 10
+    hang_seconds: float | None = 600.0
+    hang_exit: bool = True
     log_period: int = 10
+    profile_steps: int | tuple[int, int] | None = None
     mesh: MeshConfig = field(default_factory=MeshConfig)
     prng: str = "threefry2x32"
     compile_cache: str | None = None

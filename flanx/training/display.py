@@ -94,7 +94,10 @@ def _note(values: Mapping[str, Any]) -> str:
             f"{1000 / values['steps_per_s']:,.0f} ms/step",
             f"{values['tokens_per_s']:,.0f} tokens/s",
             f"{100 * values['data_wait_share']:.1f} % waiting for data",
+            f"{100 * values['device_wait_share']:.1f} % for devices",
         ]
+    if "mfu" in values:
+        parts.append(f"MFU {100 * values['mfu']:.1f} %")
     if "skipped_updates" in values:
         parts.append(f"{values['skipped_updates']} updates skipped (not finite)")
     return "  ".join(parts)

@@ -5,6 +5,7 @@ process that nothing says this of is alone.
 """
 
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import util
@@ -50,11 +51,18 @@ class Place:
     index: int | None = None
 
 
+class Apart(UserError):
+    """The processes that a launcher started did not meet: a host is late or lost, and started again they may."""
+
+    status = 75
+
+
 def join(hosts: Hosts) -> None:
     """Joins the run's other processes; to be called once, before any use of a device. Alone it does nothing.
 
     Raises:
       UserError: what is said is incomplete or cannot be, or the processes did not find each other.
+      Apart: they did not, and it was a launcher that told them of each other.
     """
     place = find_place(hosts, os.environ, _on_tpu)
     if place is None:
@@ -69,7 +77,8 @@ def join(hosts: Hosts) -> None:
         )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
+        kind = Apart if place.address is None else UserError
+        raise kind(
             f"the processes of this run did not find each other ({place.how}): {reason}; check that every one was "
             "started, and that process 0 can be reached from all"
         ) from error
@@ -142,9 +151,49 @@ def _checked(address: str, count: int | None, index: int | None) -> Place:
 
 def _on_tpu() -> bool:
     """Whether this machine has TPU chips, and the library that drives them."""
-    chips = any(Path("/dev").glob("accel[0-9]*")) or Path("/dev/vfio/0").exists()
+    chips = any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
     platforms = os.environ.get("JAX_PLATFORMS", "tpu")
     return chips and "tpu" in platforms and util.find_spec("libtpu") is not None
+
+
+def check_shared(folder: str) -> None:
+    """Refuses a MODEL_DIR that is not one and the same for all processes, each of which saves its part there.
+
+    Raises:
+      UserError: on every process, naming those for which it is another folder.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    primary, number = jax.process_index() == 0, secrets.randbits(32)
+    failure = None
+    if primary:
+        try:
+            _mark(folder, number).touch()
+        except OSError as error:
+            failure = error
+    number = int(multihost_utils.broadcast_one_to_all(np.uint32(number)))
+    seen = multihost_utils.process_allgather(np.int32(_mark(folder, number).exists()))
+    if failure is not None:
+        raise UserError(f"MODEL_DIR = {folder} cannot be written to: {failure}") from failure
+    if primary:
+        _mark(folder, number).unlink(missing_ok=True)
+    if not seen[0]:
+        raise UserError(f"process 0 cannot write to MODEL_DIR = {folder}; its message says why")
+    strangers = [str(index) for index, found in enumerate(seen) if not found]
+    if strangers:
+        raise UserError(
+            f"MODEL_DIR = {folder} is not the same folder for all processes (process {', '.join(strangers)} cannot see "
+            "what process 0 writes): it must lie in a file system that they share (docs/launching.md)"
+        )
+
+
+def _mark(folder: str, number: int) -> Path:
+    return Path(folder) / f".shared-{number:08x}"
 
 
 def agree(what: str, work: Callable[[], Any]) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from flanx.errors import UserError, did_you_mean
 from flanx.training.assignment import check_rules
 from flanx.training.config import TrainConfig
+from flanx.training.profiling import steps_to_profile
 
 RESTORES = ("none", "state", "state_with_step_reset")
 GENERATORS = ("threefry2x32", "rbg", "unsafe_rbg")
@@ -30,11 +31,16 @@ RULES: dict[str, Rule] = {
     "loss.z_loss": _ZERO,
     "loss.label_smoothing": (lambda value: 0 <= value < 1, "give 0 or more, less than 1"),
     "loss.normalizing_factor": _POSITIVE,
+    "most_skipped_in_a_row": _ONE,
+    "hang_seconds": _POSITIVE,
     "checkpoint.period": _ONE,
     "checkpoint.keep": _ONE,
     "checkpoint.keep_best": _ONE,
     "checkpoint.best_mode": (lambda value: value in ("max", "min"), "max or min"),
-    "mesh.replica": _ONE,
+    "mesh.replica": (
+        lambda value: value >= 1 or value == -1,
+        "give 1 or more, or -1 for one a slice",
+    ),
     "mesh.data": (
         lambda value: value >= 1 or value == -1,
         "give 1 or more, or -1 for what is left",
@@ -57,6 +63,12 @@ def check(config: TrainConfig) -> None:
             name = path.rpartition(".")[2]
             raise UserError(f"{type(owner).__name__}.{name} is {value!r}: {mend}")
     check_rules(config.assignment)
+    profiled = steps_to_profile(config.profile_steps)
+    if profiled is not None and profiled[0] > config.train_steps:
+        raise UserError(
+            f"PROFILE_STEPS begins with step {profiled[0]}, and TRAIN_STEPS is {config.train_steps}: give the "
+            "first and the last step to trace, say (2, 4)"
+        )
     if config.initial_checkpoint_path is None and (
         config.restore_optimizer != "none" or config.assignment
     ):

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flanx.errors import Diverged
 from flanx.training import hosts as processes
 from flanx.training import startup
 from flanx.training.config import TrainConfig
+from flanx.training.hang_report import DATA, DEVICES
 
 if TYPE_CHECKING:
     from flanx.training.preemption import Preemption
@@ -46,19 +48,26 @@ def train(
       hosts: the run's other processes, where no launcher tells of them.
 
     Raises:
-      UserError: the configuration does not fit the data, the devices, or what MODEL_DIR holds.
+      UserError: the configuration does not fit the data, the devices, or what MODEL_DIR holds; or the last checkpoint
+        could not be written.
+      Diverged: loss or gradient was not finite `config.most_skipped_in_a_row` times in a row.
     """
     began = time.perf_counter()
     startup.prepare(startup.compile_cache(config))
     processes.join(hosts or processes.Hosts())
     # Imported here, so that the libraries find the environment prepared.
+    import jax
+
     from flanx.training.preemption import Preemption
     from flanx.training.run import open_run
 
     run = open_run(config, config_text=config_text, devices=devices, began=began)
     try:
-        with Preemption() as preemption:
+        with Preemption() as preemption, run.watchdog:
             return _train(run, preemption)
+    except jax.errors.JaxRuntimeError:
+        run.watchdog.failed()
+        raise
     finally:
         run.writers.close()
 
@@ -73,13 +82,20 @@ def _train(run: "Run", preemption: "Preemption") -> Result:
         if evaluated:
             run.checkpoints.add_evaluation(run.step, evaluated)
         if run.step < last:
-            stopped, evaluated = _steps(run, preemption, evaluated)
+            try:
+                stopped, evaluated = _steps(run, preemption, evaluated)
+            finally:
+                run.profile.close(run.step)
         else:
             run.writers.say(f"all {last:,} steps are done already (TRAIN_STEPS); nothing to train")
     except _Stopped:
         stopped = True
         _save(run, None)
-    run.checkpoints.finish(needed=run.step if run.step else None)
+    except Diverged:
+        run.checkpoints.finish()
+        raise
+    with run.watchdog.busy("saving"):
+        run.checkpoints.finish(needed=run.step if run.step else None)
     if not stopped:
         run.report()
     return Result(run.step, stopped, evaluated or {})
@@ -89,21 +105,29 @@ def _steps(
     run: "Run", preemption: "Preemption", evaluated: dict[str, float] | None
 ) -> tuple[bool, dict[str, float] | None]:
     """Takes steps to the end; whether it was stopped before, and the last evaluation."""
-    from flanx.training.clock import Clock
     from flanx.training.mesh import to_device
     from flanx.training.program import InFlight
 
-    config, program = run.config, run.program
-    clock, in_flight, first = Clock(), InFlight(), True
+    config, program, watchdog, clock = run.config, run.program, run.watchdog, run.clock
+    in_flight, first = InFlight(), True
     with run.batches() as batches:
         while run.step < config.train_steps:
-            with clock.waiting():
-                batch = next(batches)
-            arrays = to_device(program.mesh, batch.arrays)
-            run.state, run.sums, tick = program.step(run.state, run.sums, arrays, program.rng)
+            run.profile.before(run.step + 1, run.sums)
+            with run.profile.step(run.step + 1):
+                watchdog.doing = "starting" if first else DATA
+                with clock.waiting():
+                    batch = next(batches)
+                watchdog.doing = DEVICES if not first else "compiling"
+                run.skips.remember(run.step + 1, batch.arrays)
+                arrays = to_device(program.mesh, batch.arrays)
+                run.state, run.sums, tick = program.step(run.state, run.sums, arrays, program.rng)
             run.step += 1
             run.loader = batch.state_after
-            in_flight.add(tick)
+            run.profile.after(run.step, tick)
+            with clock.on_devices():
+                ended = in_flight.add(run.step, tick)
+            if ended is not None:
+                _check_skips(run, *ended)
             clock.step()
             if first:
                 first = False
@@ -111,9 +135,10 @@ def _steps(
                 run.say_first_step()
                 clock.restart()
             step = run.step
+            watchdog.step(step)
             end = step == config.train_steps
             if step % config.log_period == 0 or end:
-                _log(run, clock)
+                _log(run)
             stop = preemption.asked(step)
             with clock.paused():
                 if stop:
@@ -124,19 +149,23 @@ def _steps(
     return False, evaluated
 
 
-def _log(run: "Run", clock: Any) -> None:
+def _log(run: "Run") -> None:
     """One line of metrics; an unfinished period's sums stay, for a run that goes on from here."""
     import jax
 
     from flanx.training import metrics
 
-    sums = jax.device_get(run.sums)
-    values = metrics.summarise(sums, run.task_names) | clock.rates(sums)
+    run.watchdog.doing = DEVICES
+    with run.clock.on_devices():
+        sums = jax.device_get(run.sums)
+    _check_skips(run, run.step, sums[metrics.IN_A_ROW])
+    run.watchdog.doing = "writing logs"
+    values = metrics.summarise(sums, run.task_names) | run.clock.rates(sums)
     run.writers.train(run.step, values)
-    run.checkpoints.poll()
+    run.checkpoints.poll(run.step)
     if run.step % run.config.log_period == 0:
-        run.sums = run.program.zero_sums()
-    clock.restart()
+        run.sums = run.program.zero_sums(after=run.sums)
+    run.clock.restart()
 
 
 def _evaluate_and_save(run: "Run", preemption: "Preemption", end: bool) -> dict[str, float] | None:
@@ -148,7 +177,7 @@ def _evaluate_and_save(run: "Run", preemption: "Preemption", end: bool) -> dict[
     config = run.config
     evaluate = _evaluation_due(run, run.step)
     by_metric = config.checkpoint.best_metric is not None and evaluate
-    save = end or by_metric or run.step % config.checkpoint.period == 0
+    save = end or by_metric or run.checkpoints.due(run.step)
     if save and not by_metric:
         _save(run, None)
     values = _evaluate(run, preemption) if evaluate else None
@@ -175,10 +204,35 @@ def _evaluate(run: "Run", preemption: "Preemption") -> dict[str, float]:
             raise _Stopped
         run.writers.evaluating(done, total, suite)
 
-    values = run.evaluator().run(run.state.params, run.step, progress)
+    _check_skips_now(run)
+    with run.watchdog.busy("evaluating"):
+        values = run.evaluator().run(run.state.params, run.step, progress)
     run.writers.evaluation(run.step, values)
     return values
 
 
 def _save(run: "Run", evaluation: dict[str, float] | None) -> None:
-    run.checkpoints.save(run.state, run.sums, run.loader.to_json(), evaluation, step=run.step)
+    _check_skips_now(run)
+    with run.watchdog.busy("saving"):
+        run.checkpoints.save(run.state, run.sums, run.loader.to_json(), evaluation, step=run.step)
+
+
+def _check_skips(run: "Run", step: int, in_a_row: Any) -> None:
+    """Ends a run that skips every update; `in_a_row` is what had been skipped after `step`."""
+    checkpoints = run.checkpoints
+    run.skips.check(
+        step,
+        in_a_row,
+        checkpoints.steps,
+        checkpoints.folder,
+        lambda: float(run.sums["learning_rate"]),
+    )
+
+
+def _check_skips_now(run: "Run") -> None:
+    """Before anything is written: the steps still in flight count as well."""
+    from flanx.training.metrics import IN_A_ROW
+
+    run.watchdog.doing = DEVICES
+    with run.clock.on_devices():
+        _check_skips(run, run.step, run.sums[IN_A_ROW])

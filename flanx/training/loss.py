@@ -1,6 +1,5 @@
 """Cross-entropy with z-loss and label smoothing, token by token, in float32."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -26,7 +25,8 @@ def token_loss(
     """Cross-entropy of each target (T5X: `losses.compute_weighted_cross_entropy`, before weighting).
 
     loss = -sum_v q_v log p_v - H(q) + z_loss * log(Z)^2, where q puts 1 - label_smoothing on the target and spreads the
-    rest over the other tokens, and its entropy H(q) is subtracted so that a perfect model reaches 0.
+    rest over the other tokens, and its entropy H(q) is subtracted so that a perfect model reaches 0. Training does not
+    come by here: `projected_loss` has the same numbers without the logits of a whole batch.
 
     Args:
       logits: [B, L, V], any float dtype.
@@ -37,42 +37,32 @@ def token_loss(
     Returns:
       Per-token loss, z-loss and hit.
     """
-    return TokenLoss(*_cross_entropy(logits, targets, z_loss, label_smoothing))
+    return loss_of_logits(logits.astype(jnp.float32), targets, z_loss, label_smoothing)[0]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _cross_entropy(
+def loss_of_logits(
     logits: jax.Array, targets: jax.Array, z_loss: float, label_smoothing: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return _forward(logits, targets, z_loss, label_smoothing)[0]
-
-
-def _forward(logits: jax.Array, targets: jax.Array, z_loss: float, label_smoothing: float):
-    """Keeps the logits and log(Z) for the backward pass: never a one-hot or a softmax of the whole batch."""
+) -> tuple[TokenLoss, jax.Array]:
+    """`token_loss` of float32 logits [..., V] for targets [...], and log(Z) [...], which `slope` wants."""
     on, off, entropy = _soft_target(logits.shape[-1], label_smoothing)
-    logits_f32 = logits.astype(jnp.float32)
-    highest = jnp.max(logits_f32, axis=-1)
-    log_z = highest + jnp.log(jnp.sum(jnp.exp(logits_f32 - highest[..., None]), axis=-1))
-    target_logit = jnp.take_along_axis(logits_f32, targets[..., None], axis=-1)[..., 0]
+    highest = jnp.max(logits, axis=-1)
+    log_z = highest + jnp.log(jnp.sum(jnp.exp(logits - highest[..., None]), axis=-1))
+    target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     loss = log_z - (on - off) * target_logit - entropy
     if off:
-        loss -= off * jnp.sum(logits_f32, axis=-1)
+        loss -= off * jnp.sum(logits, axis=-1)
     drift = z_loss * jnp.square(log_z)
-    return (loss + drift, drift, target_logit >= highest), (logits, targets, log_z)
+    return TokenLoss(loss + drift, drift, target_logit >= highest), log_z
 
 
-def _backward(z_loss: float, label_smoothing: float, residuals, cotangents):
-    """d loss / d logits = (1 + 2 z log Z) softmax - q; the z-loss alone and the hits carry no gradient (as T5X)."""
-    logits, targets, log_z = residuals
+def slope(
+    logits: jax.Array, targets: jax.Array, log_z: jax.Array, z_loss: float, label_smoothing: float
+) -> jax.Array:
+    """d loss / d logits = (1 + 2 z log Z) softmax - q, float32 [..., V]; never a one-hot that is written out."""
     on, off, _ = _soft_target(logits.shape[-1], label_smoothing)
-    softmax = jnp.exp(logits.astype(jnp.float32) - log_z[..., None])
+    softmax = jnp.exp(logits - log_z[..., None])
     hit = targets[..., None] == jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-    slope = (1.0 + 2.0 * z_loss * log_z)[..., None] * softmax - jnp.where(hit, on, off)
-    grad = (cotangents[0][..., None] * slope).astype(logits.dtype)
-    return grad, np.zeros(targets.shape, jax.dtypes.float0)
-
-
-_cross_entropy.defvjp(_forward, _backward)
+    return (1.0 + 2.0 * z_loss * log_z)[..., None] * softmax - jnp.where(hit, on, off)
 
 
 def _soft_target(vocab_size: int, label_smoothing: float) -> tuple[float, float, float]:

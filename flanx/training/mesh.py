@@ -5,66 +5,104 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from flanx.errors import UserError
+from flanx.errors import UserError, did_you_mean
 from flanx.models.t5 import partition
 from flanx.training.config import MeshConfig
+from flanx.training.mesh_shape import AXES, mesh_shape, over_slices
 from flanx.training.state import TrainState, path_names
 
-AXES = ("replica", "data", "model")
-
-# Logical axis -> mesh axes: rows over replica and data, wide parameters over model (T5X's 1-D parameters and
-# activations; with model=1 that is plain data parallelism).
-RULES: partition.Rules = {
-    "batch": ("replica", "data"),
-    "vocab": "model",
-    "mlp": "model",
-    "heads": "model",
-    "joined_kv": "model",
-}
-# T5X's 2-D parameters: the axis that tensor parallelism leaves whole lies over data.
-FULLY_SHARDED: partition.Rules = {**RULES, "embed": "data"}
+REPLICATED: partition.Rules = partition.PRESETS["replicated"]
 
 
 def rules_of(config: MeshConfig) -> partition.Rules:
-    """Where each logical axis lies."""
-    return FULLY_SHARDED if config.fully_sharded else RULES
+    """Where each logical axis lies: the preset's rules, with the user's over them.
+
+    Raises:
+      UserError: an unknown preset, logical axis or mesh axis; or other places for the rows of a batch, which the
+        loader deals out.
+    """
+    presets = partition.PRESETS
+    if config.parameters not in presets:
+        raise UserError(
+            f"MeshConfig.parameters: '{config.parameters}' is not one of {', '.join(presets)}"
+            f"{did_you_mean(config.parameters, presets)}"
+        )
+    for name, places in config.rules.items():
+        if name not in partition.NAMES:
+            raise UserError(
+                f"MeshConfig.rules: no axis of T5 is named '{name}', only {', '.join(partition.NAMES)}"
+                f"{did_you_mean(name, partition.NAMES)}"
+            )
+        for axis in partition.as_tuple(places):
+            if axis not in AXES:
+                raise UserError(
+                    f"MeshConfig.rules: '{name}' cannot lie on '{axis}', only on {', '.join(AXES)}"
+                    f"{did_you_mean(axis, AXES)}"
+                )
+        if name == "batch":
+            raise UserError(
+                "MeshConfig.rules: 'batch' always lies on replica and data; leave it out, and set their sizes instead"
+            )
+    return {**presets[config.parameters], **config.rules}
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh over `devices` (all of them by default); `data=-1` takes what replica and model leave.
+    """The mesh over `devices`: all of them by default, or those of a topology that is not attached.
 
     Raises:
-      UserError: replica x data x model is not the number of devices.
+      UserError: sizes that do not make up the devices, with those that would; or rules that cannot be.
     """
+    rules_of(config)
     found = list(jax.devices() if devices is None else devices)
-    data = config.data
-    if data == -1:
-        data = max(len(found) // (config.replica * config.model), 1)
-    shape = (config.replica, data, config.model)
-    if np.prod(shape) != len(found):
-        sizes = " x ".join(f"{axis}={size}" for axis, size in zip(AXES, shape, strict=True))
+    slices = _slices(found)
+    shape = mesh_shape(config, len(found), len(slices))
+    if found[0].platform == "tpu" and over_slices(shape, len(slices)) is None:
         raise UserError(
-            f"MeshConfig: {sizes} is {np.prod(shape)} devices, and there are {len(found)}: "
-            "set data=-1 to take what is left, and replica and model to divisors"
+            f"MeshConfig: model={shape[2]} would reach over slices, which no fast links join: give a divisor of the "
+            f"{len(slices[0])} devices of one"
         )
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=found)
+    return Mesh(arranged(slices, shape), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def check_batch(mesh: Mesh, batch_size: int, microbatches: int) -> None:
+def arranged(slices: Sequence[Sequence[Any]], shape: tuple[int, int, int]) -> np.ndarray:
+    """Devices as an array of `shape`: slices along replica first, and inside a slice so that neighbours on the model
+    axis, then on the data axis, are neighbours in the network.
+
+    Args:
+      slices: devices that fast links join, all lists of one length (TPU slices; nodes or NVLink domains of GPUs).
+      shape: replica, data, model; where model reaches over slices, devices go in their order.
+    """
+    outer = over_slices(shape, len(slices))
+    if outer is None:
+        ordered = np.empty(len(slices) * len(slices[0]), object)
+        ordered[:] = [device for devices in slices for device in devices]
+        return ordered.reshape(shape)
+    inner = (shape[0] // outer[0], shape[1] // outer[1], shape[2])
+    grids = np.stack([_grid(inner, devices) for devices in slices])
+    return grids.reshape(*outer, *inner).transpose(0, 2, 1, 3, 4).reshape(shape)
+
+
+def check_batch(mesh: Mesh | AbstractMesh, batch_size: int, microbatches: int) -> None:
     """A batch must fall evenly over microbatches, and each of those over the devices that split rows.
 
     Raises:
       UserError: it does not; the message names the nearest batch size that would.
     """
-    rows = mesh.shape["replica"] * mesh.shape["data"]
+    rows = _row_shares(mesh)
     unit = rows * microbatches
     if batch_size % unit:
         nearest = max(round(batch_size / unit), 1) * unit
+        mend = f"{nearest} would"
+        most = batch_size // microbatches
+        if most and batch_size % microbatches == 0 and mesh.size % most == 0:
+            mend += (
+                f", or MeshConfig.model={mesh.size // most}, by which that many devices share a row"
+            )
         raise UserError(
             f"BATCH_SIZE = {batch_size} does not split into {microbatches} microbatch(es) over {rows} "
-            f"device(s) along replica and data: {nearest} would"
+            f"device(s) along replica and data: {mend}"
         )
 
 
@@ -75,29 +113,59 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows spread over replica and data."""
-    return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+    return NamedSharding(mesh, PartitionSpec(REPLICATED["batch"]))
 
 
-def param_shardings(params: Any, mesh: Mesh, rules: partition.Rules = RULES) -> Any:
+def param_shardings(params: Any, mesh: Mesh, rules: partition.Rules = REPLICATED) -> Any:
     """A NamedSharding for every parameter (arrays or `jax.ShapeDtypeStruct`s), in the same tree."""
 
     def of_param(path: Any, leaf: Any) -> NamedSharding:
-        axes = partition.logical_axes("/".join(path_names(path)), len(leaf.shape))
-        spec = partition.partition_spec(axes, rules, mesh)
-        return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
+        return NamedSharding(mesh, partition.param_spec(path, leaf.shape, rules, mesh))
 
     return jax.tree_util.tree_map_with_path(of_param, params)
 
 
-def state_shardings(abstract: TrainState, mesh: Mesh, rules: partition.Rules = RULES) -> Any:
+def undivided(params: Any, mesh: Mesh, rules: partition.Rules) -> str | None:
+    """A line for the user on parameters that the rules would spread, and that a mesh axis does not divide.
+
+    Args:
+      params: `jax.ShapeDtypeStruct`s.
+      mesh: the devices.
+      rules: where axes should lie.
+
+    Returns:
+      None where it is less than a tenth of the model.
+    """
+    lost: dict[tuple[str, str, int], int] = {}
+    total = 0
+    for path, leaf in jax.tree.leaves_with_path(params):
+        total += leaf.size
+        axes = partition.logical_axes("/".join(path_names(path)), leaf.ndim)
+        wanted = partition.partition_spec(axes, rules, mesh)
+        found = partition.fitting(wanted, leaf.shape, mesh)
+        for name, size, want, have in zip(axes, leaf.shape, wanted, found, strict=True):
+            for axis in set(partition.as_tuple(want)) - set(partition.as_tuple(have)):
+                lost[axis, name, size] = lost.get((axis, name, size), 0) + leaf.size
+    if not lost or max(lost.values()) < total / 10:
+        return None
+    (axis, name, size), elements = max(lost.items(), key=lambda item: item[1])
+    return (
+        f"MeshConfig: {axis}={mesh.shape[axis]} does not divide the model's {name} ({size}), so that "
+        f"{elements / total:.0%} of the parameters lie whole along it; a divisor of {size} spreads them"
+    )
+
+
+def state_shardings(
+    abstract: TrainState, mesh: Mesh, rules: partition.Rules = REPLICATED
+) -> TrainState:
     """A `TrainState` of shardings.
 
-    An optimizer slot of a parameter's shape lies as the parameter does; smaller ones (Adafactor's rows and columns,
-    counters) are on every device.
+    An optimizer slot of a parameter's shape lies as the parameter does, Adafactor's rows and columns as the axes that
+    they keep of it; counters are on every device.
     """
     params = param_shardings(abstract.params, mesh, rules)
     places = {
-        path_names(path): (leaf.shape, sharding)
+        path_names(path): (leaf.shape, sharding.spec)
         for (path, leaf), sharding in zip(
             jax.tree.leaves_with_path(abstract.params), jax.tree.leaves(params), strict=True
         )
@@ -105,10 +173,10 @@ def state_shardings(abstract: TrainState, mesh: Mesh, rules: partition.Rules = R
 
     def of_slot(path: Any, leaf: Any) -> NamedSharding:
         names = path_names(path)
-        for start in range(len(names)):
-            shape, sharding = places.get(names[start:], (None, None))
-            if sharding is not None and shape == leaf.shape:
-                return sharding
+        for start in range(1, len(names)):
+            if names[start:] in places:
+                spec = _slot_spec(names[start - 1], leaf.shape, *places[names[start:]])
+                return NamedSharding(mesh, spec)
         return replicated(mesh)
 
     slots = jax.tree_util.tree_map_with_path(of_slot, abstract.opt_state)
@@ -116,15 +184,50 @@ def state_shardings(abstract: TrainState, mesh: Mesh, rules: partition.Rules = R
     return TrainState(step, params, slots)
 
 
+def host_rows(mesh: Mesh, batch_size: int) -> tuple[tuple[int, int], ...]:
+    """Rows of a global batch that this process's devices hold, as ascending (start, stop).
+
+    Not simply an even share: where tensor parallelism spans processes, several of them hold the same rows, and on a
+    torus neighbours in the network need not be neighbours in the order of processes.
+    """
+    return rows_of(mesh.local_devices, mesh, batch_size)
+
+
+def rows_of(
+    devices: Sequence[jax.Device], mesh: Mesh, batch_size: int
+) -> tuple[tuple[int, int], ...]:
+    """Rows of a global batch that these devices of the mesh hold, as ascending (start, stop)."""
+    places = batch_sharding(mesh).devices_indices_map((batch_size,))
+    parts = sorted({places[device][0].indices(batch_size)[:2] for device in devices})
+    joined: list[tuple[int, int]] = []
+    for start, stop in parts:
+        if joined and joined[-1][1] == start:
+            start = joined.pop()[0]
+        joined.append((start, stop))
+    return tuple(joined)
+
+
 def to_device(mesh: Mesh, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's rows of a global batch as sharded device arrays; returns before the copy is done."""
+    """This process's rows of a global batch (`host_rows`, one after the other) as sharded device arrays; returns before
+    the copy is done."""
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
         return jax.device_put(arrays, dict.fromkeys(arrays, sharding))
-    return {
-        name: jax.make_array_from_process_local_data(sharding, rows)
-        for name, rows in arrays.items()
-    }
+    shares = _row_shares(mesh)
+    here = sum(stop - start for start, stop in host_rows(mesh, shares))
+
+    def place(rows: np.ndarray) -> jax.Array:
+        batch_size = rows.shape[0] * shares // here
+        mine = np.concatenate([np.arange(*part) for part in host_rows(mesh, batch_size)])
+
+        def part(index: Any) -> np.ndarray:
+            start, stop, _ = index[0].indices(batch_size)
+            at = int(np.searchsorted(mine, start))
+            return rows[at : at + stop - start]
+
+        return jax.make_array_from_callback((batch_size, *rows.shape[1:]), sharding, part)
+
+    return {name: place(rows) for name, rows in arrays.items()}
 
 
 def to_every_device(mesh: Mesh, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
@@ -137,13 +240,46 @@ def to_every_device(mesh: Mesh, arrays: dict[str, np.ndarray]) -> dict[str, jax.
     return {name: place(array) for name, array in arrays.items()}
 
 
-def _fitting(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """`spec` without the mesh axes that do not divide their dimension: such a dimension stays whole."""
+def _row_shares(mesh: Mesh | AbstractMesh) -> int:
+    """Parts that the rows of a batch fall into."""
+    return mesh.shape["replica"] * mesh.shape["data"]
 
-    def keep(axes: Any, size: int) -> Any:
-        names = (axes,) if isinstance(axes, str) else tuple(axes or ())
-        parts = int(np.prod([mesh.shape[name] for name in names], dtype=np.int64))
-        return axes if names and size % parts == 0 else None
 
-    padded = tuple(spec) + (None,) * (len(shape) - len(spec))
-    return PartitionSpec(*(keep(a, s) for a, s in zip(padded, shape, strict=True)))
+def _slices(devices: Sequence[Any]) -> list[list[Any]]:
+    """Devices by slice (`slice_index` is the node, or NVLink domain, on GPUs); as one where slices are not alike."""
+    groups: dict[int, list[Any]] = {}
+    for device in devices:
+        groups.setdefault(getattr(device, "slice_index", None) or 0, []).append(device)
+    found = [groups[key] for key in sorted(groups)]
+    if len({len(group) for group in found}) > 1:
+        return [[device for group in found for device in group]]
+    return found
+
+
+def _grid(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
+    """The devices of one slice: along the torus's rings on a TPU, in their order otherwise."""
+    from jax.experimental import mesh_utils
+
+    try:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except (AssertionError, NotImplementedError):  # a part of a slice that is no cuboid
+        grid = np.empty(len(devices), object)
+        grid[:] = devices
+        return grid.reshape(shape)
+
+
+def _slot_spec(
+    kind: str, slot: tuple[int, ...], shape: tuple[int, ...], spec: PartitionSpec
+) -> PartitionSpec:
+    """Where a slot of a parameter lies.
+
+    `v_row` lacks the larger of the two factored axes and `v_col` the smaller, of a square matrix the last and the first
+    (T5X's and optax's rule); an array of one zero stands for a slot that is not in use.
+    """
+    if slot == shape:
+        return spec
+    gone = [axis for axis in range(len(shape)) if shape[:axis] + shape[axis + 1 :] == slot]
+    if not gone:
+        return PartitionSpec()
+    axis = gone[0] if kind == "v_col" else gone[-1]
+    return PartitionSpec(*spec[:axis], *spec[axis + 1 :])

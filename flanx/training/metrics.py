@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 LATEST = ("param_norm", "learning_rate")
+IN_A_ROW = "skipped_in_a_row"  # runs on over log lines
 
 
 def add(total: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """`total` with one more step: everything adds up but the `LATEST`, which the new step replaces."""
-    return {name: new[name] if name in LATEST else total[name] + new[name] for name in new}
+    """`total` with one more step: everything adds up but a count in a row, and the `LATEST`, which the new step has."""
+    joined = {name: new[name] if name in LATEST else total[name] + new[name] for name in new}
+    return joined | {IN_A_ROW: jnp.where(new[IN_A_ROW] > 0, joined[IN_A_ROW], 0)}
 
 
 def summarise(total: dict[str, Any], task_names: Sequence[str]) -> dict[str, Any]:

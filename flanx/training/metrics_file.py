@@ -14,6 +14,7 @@ from typing import Any
 from etils import epath
 
 from flanx import whole_files
+from flanx.training.appended import Appended
 
 FILE = "metrics.jsonl"
 
@@ -34,15 +35,20 @@ class MetricsFile:
             if line["step"] <= step and not replaced:
                 kept.append(_text(line))
         whole_files.write(self._path, "".join(kept))
-        self._handle = self._path.open("a")
+        self._file = Appended(self._path)
 
     def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:
-        """One line, at once on disk as far as other processes see; values that are no finite numbers are left out."""
-        self._handle.write(_text({"step": step, "split": split, "values": _finite(values)}))
-        self._handle.flush()
+        """One line, at once on disk as far as other processes see; values that are no finite numbers are left out.
+
+        Raises:
+          OSError: it is not written yet; the next call tries again.
+        """
+        line = _text({"step": step, "split": split, "values": _finite(values)})
+        self._file.write(line.encode())
 
     def close(self) -> None:
-        self._handle.close()
+        """See `Appended.close`."""
+        self._file.close()
 
 
 def read(model_dir: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:

@@ -1,31 +1,44 @@
-"""Being told to stop: SIGTERM and SIGINT end training at the next step, with a checkpoint."""
+"""Being told to stop: SIGTERM, SIGINT or a cloud's notice end training at the next step, with a checkpoint."""
 
+import os
 import signal
 import threading
+from functools import partial
 from types import FrameType, TracebackType
+
+from flanx.training import notices
 
 
 class Preemption:
-    """Listens while it is entered (in the main thread of a single process; elsewhere it hears nothing).
+    """Listens while it is entered (in the main thread; elsewhere a process alone hears no signal).
 
     The first signal asks for an end at the next step; a second SIGINT is an impatient user and interrupts at once.
+    Several processes agree on the step by JAX's preemption sync manager: whichever of them gets a SIGTERM, from outside
+    or, for anything else that it hears, from itself, all stop after the same step.
 
     Attributes:
-      name: the signal that came, or None.
+      name: what came to this process: the signal's name, or a notice in words; None while nothing has.
     """
 
     def __init__(self) -> None:
         self.name: str | None = None
         self._before: dict[int, object] = {}
+        self._lookout: notices.Lookout | None = None
+        self._alone = True
 
     def __enter__(self) -> "Preemption":
         import jax
 
-        # With several processes, SIGTERM is for JAX's own handler, which tells the others.
-        alone = jax.process_count() == 1
-        if alone and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+        self._alone = jax.process_count() == 1
+        if threading.current_thread() is threading.main_thread():
+            # With several processes, SIGTERM is for JAX's own handler, which tells the others.
+            heard = (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,)
+            for number in heard:
                 self._before[number] = signal.signal(number, self._hear)
+        host = notices.metadata_host()
+        if host is not None:
+            look = partial(notices.google_notice, host)
+            self._lookout = notices.Lookout(look, self._ask, notices.SECONDS)
         return self
 
     def __exit__(
@@ -34,15 +47,15 @@ class Preemption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._lookout is not None:
+            self._lookout.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
 
     def asked(self, step: int) -> bool:
         """Whether to stop after `step`; all processes of a run give the same answer for the same step."""
-        import jax
-
-        if jax.process_count() == 1:
+        if self._alone:
             return self.name is not None
         from jax.experimental import multihost_utils
 
@@ -52,4 +65,9 @@ class Preemption:
         del frame
         if self.name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+        self._ask(signal.Signals(number).name)
+
+    def _ask(self, name: str) -> None:
+        self.name = name
+        if not self._alone:
+            os.kill(os.getpid(), signal.SIGTERM)

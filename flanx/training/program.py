@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from flanx import models
 from flanx.interop.source import Source
-from flanx.models.t5 import scanned
-from flanx.training import initial, metrics
+from flanx.models.t5 import cudnn, partition, scanned
+from flanx.training import initial, metrics, xla_flags
 from flanx.training.assignment import Rules
 from flanx.training.config import TrainConfig
 from flanx.training.mesh import (
@@ -41,8 +41,7 @@ class Program:
       mesh: the devices.
       state: `jax.ShapeDtypeStruct`s of the whole state, with shardings.
       sums: the same of metric sums.
-      step: `(state, sums, batch, rng) -> (state, sums, step number)`; state and sums are donated.
-      rng: the run's key, from which steps make theirs.
+      step: `(state, sums, batch, rng) -> (state, sums, updates skipped in a row)`; state and sums are donated.
     """
 
     model: Any
@@ -50,10 +49,15 @@ class Program:
     state: TrainState
     sums: Sums
     step: "CompiledStep"
-    rng: jax.Array
+    _rng: Callable[[], jax.Array]
     _fresh: Callable[[], TrainState]
     _fresh_params: initial.Fresh
     _around: Callable[[Any], TrainState]
+
+    @cached_property
+    def rng(self) -> jax.Array:
+        """The run's key, from which steps make theirs, on every device."""
+        return self._rng()
 
     def fresh_state(self) -> TrainState:
         """Random parameters, the same on any mesh, each made on the devices that hold it."""
@@ -82,15 +86,18 @@ class Program:
         zero = to_every_device(self.mesh, {"step": np.zeros((), np.int32)})["step"]
         return TrainState(zero, params, opt_state)
 
-    def zero_sums(self) -> Sums:
-        """Nothing summed yet."""
+    def zero_sums(self, after: Sums | None = None) -> Sums:
+        """Nothing summed yet; what runs on over log lines is kept of the sums `after` which these come."""
         zeros = {name: np.zeros(x.shape, x.dtype) for name, x in self.sums.items()}
-        return to_every_device(self.mesh, zeros)
+        new = to_every_device(self.mesh, zeros)
+        return new if after is None else new | {metrics.IN_A_ROW: after[metrics.IN_A_ROW]}
 
 
 def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
     """Everything that depends on the configuration alone; hardly anything is traced yet, and nothing compiled."""
-    model = models.build(config.model)
+    lengths = config.data.feature_lengths
+    cudnn.check(config.model, lengths["inputs"], lengths["targets"], mesh.devices.flat[0].platform)
+    model, rules = models.build(config.model), rules_of(config.mesh)
     schedule = config.schedule.build()
     optimizer = config.optimizer.build(schedule, _stack_axis)
     train_step = make_train_step(
@@ -101,6 +108,7 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
         num_tasks=num_tasks,
         microbatches=config.microbatches,
         gradient_clip=config.gradient_clip,
+        mesh=mesh,
     )
 
     # Drawn layer-stacked: a quarter of the program to compile at 24 layers, and the same numbers scanned or not.
@@ -108,20 +116,23 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
 
     @jax.jit  # its trace serves the shapes and the sharded call alike
     def fresh(seed: jax.Array) -> TrainState:
-        params = models.init_params(stacked, jax.random.key(seed))
+        with partition.placed(mesh, rules):
+            params = partition.constrain_params(models.init_params(stacked, jax.random.key(seed)))
         if not config.model.scan_layers:
             params = scanned.to_unrolled(params)
         return new_state(params, optimizer)
 
     seed = np.uint32(config.seed)
     abstract = jax.eval_shape(fresh, seed)
-    places = state_shardings(abstract, mesh, rules_of(config.mesh))
+    places = state_shardings(abstract, mesh, rules)
     everywhere = replicated(mesh)
     make_rng = partial(jax.random.key, impl=config.prng)
 
     def step(state: TrainState, sums: Sums, batch: Any, key: jax.Array) -> Any:
-        state, new = train_step(state, batch, key)
-        return state, metrics.add(sums, new), state.step
+        with partition.placed(mesh, rules):
+            state, new = train_step(state, batch, key)
+        sums = metrics.add(sums, new)
+        return state, sums, sums[metrics.IN_A_ROW]
 
     jitted = jax.jit(
         step,
@@ -130,15 +141,17 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
         donate_argnums=(0, 1),
     )
     sums = metric_shapes(num_tasks)
-    batch = batch_shapes(config.batch_size, config.data.feature_lengths)
+    batch = batch_shapes(config.batch_size, lengths)
     arguments = (abstract, sums, batch, jax.eval_shape(make_rng, seed))
     return Program(
         model=model,
         mesh=mesh,
         state=with_shardings(abstract, places),
         sums=with_shardings(sums, jax.tree.map(lambda _: everywhere, sums)),
-        step=CompiledStep(partial(jitted.lower, *arguments)),
-        rng=jax.jit(make_rng, out_shardings=everywhere)(seed),
+        step=CompiledStep(
+            partial(jitted.lower, *arguments), xla_flags.options(mesh.devices.flat[0].platform)
+        ),
+        _rng=partial(jax.jit(make_rng, out_shardings=everywhere), seed),
         _fresh=partial(jax.jit(lambda s: fresh(s), out_shardings=places), seed),
         _fresh_params=partial(_some_params, fresh, seed, places.params),
         _around=jax.jit(
@@ -153,16 +166,23 @@ class CompiledStep:
     XLA compiles without Python's lock, so a second core does it while this one makes or restores parameters.
     """
 
-    def __init__(self, lower: Callable[[], Any]):
-        self._lower = lower
+    def __init__(self, lower: Callable[[], Any], options: xla_flags.Options):
+        self._lower, self._options = lower, options
         self._compiling: Future[Any] | None = None
         self._compiled: Any = None
+
+    def ahead_of_time(self, options: xla_flags.Options | None = None) -> Any:
+        """Traces and compiles here and now (`jax.stages.Compiled`): the devices need not be there.
+
+        `options` are compiler settings to take instead of those known to be good.
+        """
+        return xla_flags.compiled(self._lower(), self._options if options is None else options)
 
     def start(self) -> None:
         """Traces in this thread and compiles in another; calling it again changes nothing."""
         if self._compiling is None:
             executor = ThreadPoolExecutor(1, "flanx-compile")
-            self._compiling = executor.submit(self._lower().compile)
+            self._compiling = executor.submit(xla_flags.compiled, self._lower(), self._options)
             executor.shutdown(wait=False)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -177,13 +197,21 @@ class InFlight:
     """Lets the host run a little ahead of the devices, not further."""
 
     def __init__(self) -> None:
-        self._ticks: deque[jax.Array] = deque()
+        self._ticks: deque[tuple[int, jax.Array]] = deque()
 
-    def add(self, tick: jax.Array) -> None:
-        """`tick` is an output of the step just dispatched; waits for the one `IN_FLIGHT` before."""
-        self._ticks.append(tick)
-        if len(self._ticks) > IN_FLIGHT:
-            self._ticks.popleft().block_until_ready()
+    def add(self, step: int, tick: jax.Array) -> tuple[int, int] | None:
+        """Waits for the step `IN_FLIGHT` before this one, and returns its number and its tick's value.
+
+        Args:
+          step: number of the step just dispatched.
+          tick: an int32 output of it; its way to the host begins now, so that nothing waits for it later.
+        """
+        tick.copy_to_host_async()
+        self._ticks.append((step, tick))
+        if len(self._ticks) <= IN_FLIGHT:
+            return None
+        ended, value = self._ticks.popleft()
+        return ended, int(value)
 
 
 def _some_params(

@@ -18,17 +18,23 @@ from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.interop.source import Source
-from flanx.training import limits, run_info
+from flanx.training import leftovers, limits, run_info
 from flanx.training import program as programs
+from flanx.training.board import Board
 from flanx.training.checkpoint import Checkpoints
+from flanx.training.clock import Clock
 from flanx.training.config import TrainConfig
-from flanx.training.hosts import agree
+from flanx.training.hosts import agree, check_shared
 from flanx.training.initial import check_model, check_optimizer, open_initial, restored_text
-from flanx.training.mesh import check_batch, make_mesh
+from flanx.training.mesh import check_batch, host_rows, make_mesh, rules_of, undivided
 from flanx.training.metrics_file import evaluation_at
+from flanx.training.mfu import steps_at_peak
 from flanx.training.params_io import check_vocabulary
+from flanx.training.profiling import Profile, steps_to_profile
 from flanx.training.program import Program, Sums
+from flanx.training.skips import Skips
 from flanx.training.state import TrainState
+from flanx.training.watchdog import Watchdog
 from flanx.training.writers import AllWriters, NoWriters, Writers
 
 PREFETCH = 4  # batches made ahead of the step
@@ -45,6 +51,10 @@ class Run:
       vocabulary: of all of them.
       checkpoints: the MODEL_DIR's.
       writers: logs.
+      clock: what the seconds between two log lines go to.
+      profile: the trace asked for, if any.
+      watchdog: notices when no step ends any more.
+      skips: notices when every update is skipped.
       state, sums, loader, step: what the next step starts from.
       began: when the command did, for telling how long the first step took.
     """
@@ -56,6 +66,10 @@ class Run:
     vocabulary: Vocabulary
     checkpoints: Checkpoints
     writers: Writers
+    clock: Clock
+    profile: Profile
+    watchdog: Watchdog
+    skips: Skips
     state: TrainState
     sums: Sums
     loader: LoaderState
@@ -82,8 +96,7 @@ class Run:
             feature_lengths=data.feature_lengths,
             seed=self.config.seed,
             state=self.loader,
-            host_index=jax.process_index(),
-            host_count=jax.process_count(),
+            host_rows=host_rows(self.program.mesh, self.config.batch_size),
             pack=data.packing,
             block_size=data.block_size,
         )
@@ -149,6 +162,7 @@ def open_run(
     config = _with_whole_paths(config)
     limits.check(config)
     Path(config.model_dir).mkdir(parents=True, exist_ok=True)
+    check_shared(config.model_dir)
     run_info.check_configuration(config)
     mesh = make_mesh(config.mesh, devices)
     check_batch(mesh, config.batch_size, config.microbatches)
@@ -169,6 +183,8 @@ def open_run(
 
     primary = jax.process_index() == 0
     told: list[str] = []
+    if whole := undivided(program.state.params, mesh, rules_of(config.mesh)):
+        told.append(whole)
     checkpoints = Checkpoints(config.model_dir, config.checkpoint, facts, told.append)
     if max(checkpoints.steps(), default=0) < config.train_steps:
         program.step.start()
@@ -181,6 +197,7 @@ def open_run(
         state = _first_state(config, program, source, told)
         sums, step, place = program.zero_sums(), 0, LoaderState()
     if primary:
+        leftovers.remove(config.model_dir)
         run_info.write(config, facts, vocabulary, program.state.params, config_text)
     writers: Writers = (
         AllWriters(
@@ -192,6 +209,8 @@ def open_run(
     for text in [*told, _where_from(config, step, source)]:
         writers.say(text)
     checkpoints.warn = writers.say
+    clock = Clock(steps_at_peak(config, list(mesh.devices.flat)))
+    profiled = steps_to_profile(config.profile_steps) if primary else None
     return Run(
         config=config,
         program=program,
@@ -200,6 +219,12 @@ def open_run(
         vocabulary=vocabulary,
         checkpoints=checkpoints,
         writers=writers,
+        clock=clock,
+        profile=Profile(config.model_dir, profiled, clock=clock, say=writers.say),
+        watchdog=Watchdog(
+            config.model_dir, Board.of_this_run(), limit=config.hang_seconds, ends=config.hang_exit
+        ),
+        skips=Skips(config.most_skipped_in_a_row, [entry.task for entry in manifest.entries]),
         state=state,
         sums=sums,
         loader=place,

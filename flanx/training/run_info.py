@@ -15,8 +15,8 @@ from flanx.training.config import TrainConfig
 
 RUN_FILE = "run.json"
 VOCABULARY_FILE = "vocabulary.model"
-# A run may go on with other dropout, dtype or remat: they change no array's shape.
-CHANGEABLE = ("dropout_rate", "dtype", "remat")
+# A run may go on with these changed: they change no array's shape.
+CHANGEABLE = ("dropout_rate", "dtype", "remat", "remat_names", "attention")
 
 
 def facts(config: TrainConfig, manifest: Manifest, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -4,7 +4,9 @@ import hashlib
 import logging
 import os
 import platform
+import sys
 from pathlib import Path
+from typing import Any
 
 from flanx.training.config import TrainConfig
 
@@ -27,6 +29,9 @@ def prepare(compiled: str) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    if sys.unraisablehook is not _unraisable:
+        global _others
+        _others, sys.unraisablehook = sys.unraisablehook, _unraisable
     import jax
 
     if compiled:
@@ -35,6 +40,15 @@ def prepare(compiled: str) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
         jax.config.update("jax_raise_persistent_cache_errors", False)
+
+
+_others = sys.unraisablehook
+
+
+def _unraisable(event: Any) -> None:
+    """Where a save fails, writes of its other arrays end after it, and each would complain of it on stderr."""
+    if "Event loop is closed" not in str(event.exc_value):
+        _others(event)
 
 
 def _cpu_kind() -> str:

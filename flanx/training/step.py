@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from flanx.models.t5 import partition
 from flanx.training.config import LossConfig
-from flanx.training.loss import token_loss
 from flanx.training.optimizer import AdafactorState
+from flanx.training.projected_loss import parts_of, projected_loss
 from flanx.training.schedules import ScheduleFn
 from flanx.training.state import TrainState
 
@@ -34,6 +36,7 @@ def make_train_step(
     num_tasks: int,
     microbatches: int = 1,
     gradient_clip: float | None = None,
+    mesh: Mesh | None = None,
 ) -> TrainStep:
     """`train_step(state, batch, rng) -> (state, metrics)`: pure, to be jitted with `state` donated.
 
@@ -41,19 +44,28 @@ def make_train_step(
     number (and the microbatch's) makes the key of every dropout mask, so that a resumed run draws the masks it would
     have drawn. The gradient is that of the loss summed over the whole batch, divided by the batch's real target tokens
     or by `loss.normalizing_factor`; microbatches are summed after that division, so that their number changes rounding
-    alone. A gradient that is not finite changes nothing but the counters, and the step counts as `skipped`.
+    alone. A loss or gradient that is not finite changes nothing but the counters, and the step counts as `skipped`.
+    `mesh` is where it will run, None for one device.
 
     Metrics are the sums of `batch_metrics`, with `grad_norm` (before clipping), `skipped` and `steps`, and the latest
     `param_norm` and `learning_rate`; `flanx.training.metrics` accumulates them.
     """
 
     def loss_fn(params: Any, batch: Batch, key: jax.Array, scale: jax.Array) -> Any:
-        summed, metrics = batch_metrics(
-            model, params, batch, loss, num_tasks=num_tasks, dropout_key=key
+        return batch_metrics(
+            model,
+            params,
+            batch,
+            loss,
+            num_tasks=num_tasks,
+            dropout_key=key,
+            scale=scale,
+            mesh=mesh,
         )
-        return summed * scale, metrics
 
-    grad_fn = jax.grad(loss_fn, has_aux=True)
+    def grad_fn(params: Any, batch: Batch, key: jax.Array, scale: jax.Array) -> Any:
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(params, batch, key, scale)
+        return partition.constrain_params(grads), metrics
 
     def gradients(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
         scale = 1.0 / _denominator(batch, loss)
@@ -66,14 +78,15 @@ def make_train_step(
             return jax.tree.map(jnp.add, carry, new), None
 
         parts = jax.tree.map(lambda x: _split_rows(x, microbatches), batch)
-        zeros = (params, batch_metric_shapes(num_tasks))
+        zeros: Any = (params, batch_metric_shapes(num_tasks))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), zeros)
+        zeros = (partition.constrain_params(zeros[0]), zeros[1])
         return jax.lax.scan(body, zeros, (jnp.arange(microbatches), parts))[0]
 
     def train_step(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
         grads, metrics = gradients(state.params, batch, jax.random.fold_in(rng, state.step))
         grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(grad_norm)
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(metrics["loss"])
         if gradient_clip is not None:
             shrink = jnp.minimum(1.0, gradient_clip / jnp.maximum(grad_norm, 1e-16))
             grads = jax.tree.map(lambda g: g * shrink, grads)
@@ -84,6 +97,7 @@ def make_train_step(
         metrics |= {
             "steps": jnp.ones((), jnp.int32),
             "skipped": jnp.where(finite, 0, 1).astype(jnp.int32),
+            "skipped_in_a_row": jnp.where(finite, 0, 1).astype(jnp.int32),
             "grad_norm": jnp.where(finite, grad_norm, 0.0),
             "param_norm": optax.tree.norm(params),
             "learning_rate": schedule(_optimizer_step(state)).astype(jnp.float32),
@@ -106,15 +120,17 @@ def batch_metrics(
     *,
     num_tasks: int,
     dropout_key: jax.Array | None = None,
+    scale: jax.Array | float = 1.0,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, Metrics]:
-    """Loss summed over real target tokens, and sums to report: all additive over batches.
+    """Loss summed over real target tokens and times `scale`, and sums to report: all additive over batches.
 
     float32 scalars `loss`, `z_loss`, `correct`, `weights`; int32 scalars `input_tokens`, `target_tokens`,
     `input_cells`, `target_cells`, `examples`; float32 `task_loss` and int32 `task_tokens`, [num_tasks] each. The loss
-    has the z-loss inside, as T5X's.
+    has the z-loss inside, as T5X's. Of the mesh only its size counts: it tells how large a device's logits are.
     """
     tokens, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
-    logits = model.apply(
+    projection = model.apply(
         {"params": params},
         tokens,
         batch["decoder_input_tokens"],
@@ -122,14 +138,18 @@ def batch_metrics(
         **{name: batch[name] for name in MODEL_INPUTS if name in batch},
         deterministic=dropout_key is None,
         rngs=None if dropout_key is None else {"dropout": dropout_key},
+        method="before_logits",
     )
-    each = token_loss(logits, targets, z_loss=loss.z_loss, label_smoothing=loss.label_smoothing)
     weights = batch["decoder_loss_weights"].astype(jnp.float32)
+    vocab_size = projection.kernel.shape[projection.vocab_axis]
+    rows, length = targets.shape
+    parts = parts_of(loss, rows, length, vocab_size, mesh)
+    # Scaled before and not after, the kernel's gradient need not be gone through once more.
+    total, each = projected_loss(projection, targets, weights * scale, loss, parts)
     weighted = each.loss * weights
     real = weights > 0
-    total = jnp.sum(weighted)
     metrics = {
-        "loss": total,
+        "loss": jnp.sum(weighted),
         "z_loss": jnp.sum(each.z_loss * weights),
         "correct": jnp.sum(each.correct * weights),
         "weights": jnp.sum(weights),
@@ -159,7 +179,7 @@ def metric_shapes(num_tasks: int) -> dict[str, jax.ShapeDtypeStruct]:
     real = ("grad_norm", "param_norm", "learning_rate")
     return {
         **batch_metric_shapes(num_tasks),
-        **{name: _shape(jnp.int32) for name in ("steps", "skipped")},
+        **{name: _shape(jnp.int32) for name in ("steps", "skipped", "skipped_in_a_row")},
         **{name: _shape(jnp.float32) for name in real},
     }
 
@@ -207,7 +227,8 @@ def _denominator(batch: Batch, loss: LossConfig) -> jax.Array:
 
 def _split_rows(x: jax.Array, parts: int) -> jax.Array:
     """[R, ...] -> [parts, R / parts, ...], every part taking an even share of each device's rows."""
-    return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+    split = jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+    return partition.constrain(split, None, "batch", *[None] * (x.ndim - 1))
 
 
 def _keep(finite: jax.Array, new: Any, old: Any) -> Any:

@@ -1,6 +1,6 @@
 """Everything that a run writes for people to read: metrics.jsonl, TensorBoard events, the display. Process 0 only."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -43,13 +43,14 @@ class AllWriters:
         self._model_dir, self._purge = model_dir, step + 1
         self._board: Any = None
         self._display = Display(total, step, enabled=True)
+        self._refused: set[str] = set()
 
     @property
     def console(self) -> Console | None:
         return self._display.console
 
     def train(self, step: int, values: Mapping[str, Any]) -> None:
-        self._file.write(step, "train", values)
+        self._write("metrics.jsonl", self._file.write, step, "train", values)
         self._scalars(step, {f"train/{k}": v for k, v in values.items() if k != "task_loss"})
         tasks = values.get("task_loss", {})
         if len(tasks) <= MOST_CURVES:
@@ -57,7 +58,7 @@ class AllWriters:
         self._display.train(step, values)
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
-        self._file.write(step, "eval", values)
+        self._write("metrics.jsonl", self._file.write, step, "eval", values)
         self._scalars(step, {f"eval/{name}": value for name, value in values.items()})
         self._display.evaluated(step, values)
 
@@ -69,18 +70,33 @@ class AllWriters:
 
     def close(self) -> None:
         self._display.close()
-        self._file.close()
+        self._write("metrics.jsonl", self._file.close)
         if self._board is not None:
-            self._board.close()
+            self._write("the TensorBoard events", self._board.close)
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
         """TensorBoard events; steps that a restart takes again are purged there."""
         if self._board is None:
-            from tensorboardX import SummaryWriter
+            self._write("the TensorBoard events", self._open_board)
+        if self._board is not None:
+            self._write("the TensorBoard events", self._board.scalars, step, values)
 
-            self._board = SummaryWriter(self._model_dir, purge_step=self._purge)
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+    def _open_board(self) -> None:
+        from flanx.training.event_file import EventFile
+
+        self._board = EventFile(self._model_dir, self._purge)
+
+    def _write(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
+        """A full disk ends no run: it is told once, and what was not written waits for room."""
+        try:
+            write(*arguments)
+            self._refused.discard(what)
+        except OSError as error:
+            if what not in self._refused:
+                self.say(
+                    f"{what} cannot be written ({error.strerror}); training goes on, and tries again"
+                )
+            self._refused.add(what)
 
 
 class NoWriters:

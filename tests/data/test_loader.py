@@ -220,6 +220,16 @@ def test_hosts_part_the_same_global_batches(corpus, hosts, pack):
         assert shifted == batch.examples
 
 
+def test_a_host_may_read_any_rows_of_a_batch(corpus):
+    made = corpus(SIZES)
+    whole = take(make_loader(made), 6)
+    some = take(make_loader(made, host_rows=((1, 2), (4, 7))), 6)
+    for batch, part in zip(whole, some, strict=True):
+        assert part.state_after == batch.state_after
+        for name, array in batch.arrays.items():
+            np.testing.assert_array_equal(part.arrays[name], array[[1, 4, 5, 6]], err_msg=name)
+
+
 def test_fifty_random_stops_change_nothing(corpus):
     made = corpus(SIZES)
     undisturbed = take(make_loader(made), 300)

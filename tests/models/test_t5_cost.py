@@ -139,6 +139,9 @@ def test_published_shapes_are_in_the_gin_files():
     [
         ({"dtype": "bfloat"}, "did you mean 'bfloat16'"),
         ({"remat": "ful"}, "did you mean 'full'"),
+        ({"remat_names": ("atention",)}, "did you mean 'attention'"),
+        ({"remat": "names", "remat_names": ()}, "remat_names is empty"),
+        ({"attention": "cudn"}, "did you mean 'cudnn'"),
         ({"mlp_activations": ("gelu", "linaer")}, "did you mean 'linear'"),
         ({"num_heads": 0}, "num_heads is 0; it must be at least 1"),
         ({"dropout_rate": 1.0}, r"must be in \[0, 1\)"),
@@ -154,6 +157,10 @@ def test_bad_configurations_say_what_is_wrong(change, message):
 def test_dict_round_trip():
     config = config_of("small", scan_layers=True)
     assert T5Config.from_dict(config.to_dict()) == config
+    older = {k: v for k, v in config.to_dict().items() if k not in ("attention", "remat_names")}
+    assert (
+        T5Config.from_dict(older) == config
+    )  # as configurations were stored before these were there
 
 
 def test_config_imports_no_jax():

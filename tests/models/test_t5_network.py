@@ -10,7 +10,7 @@ import pytest
 
 from flanx import models
 from flanx.models.t5 import dropout, scanned
-from flanx.models.t5.config import T5Config
+from flanx.models.t5.config import REMAT, T5Config
 
 CONFIG = T5Config(
     emb_dim=32,
@@ -116,7 +116,12 @@ def test_scan_and_remat_change_no_number():
         return jax.jit(jax.value_and_grad(loss))(params)
 
     want, want_grads = loss_and_grads(config, params)
-    for scan, remat in ((True, "none"), (True, "minimal"), (False, "full")):
+    for scan, remat in (
+        (True, "minimal"),
+        (False, "names"),
+        (True, "names"),
+        (False, "full"),
+    ):
         tree = scanned.to_scanned(params) if scan else params
         got, grads = loss_and_grads(replace(config, remat=remat, scan_layers=scan), tree)
         np.testing.assert_allclose(got, want, rtol=1e-5)
@@ -125,6 +130,36 @@ def test_scan_and_remat_change_no_number():
             scanned.to_unrolled(grads),
             want_grads,
         )
+
+
+def test_remat_policies_keep_less_and_less_and_names_what_they_say():
+    """Bytes handed from the forward to the backward pass, by tracing alone."""
+
+    def kept(remat, *names):
+        config = replace(CONFIG, remat=remat, scan_layers=True, dropout_rate=0.1)
+        config = replace(config, remat_names=names or config.remat_names)
+        model = models.build(config)
+        params = jax.eval_shape(partial(models.init_params, model), jax.random.key(0))
+        tokens = [jax.ShapeDtypeStruct((2, n), jnp.int32) for n in (8, 4, 4)]
+
+        def backward(params, *tokens):
+            def call(params):
+                rngs = {"dropout": jax.random.key(0)}
+                return model.apply({"params": params}, *tokens, deterministic=False, rngs=rngs)
+
+            return jax.vjp(call, params)[1]
+
+        leaves = jax.tree.leaves(jax.eval_shape(backward, params, *tokens))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+    sizes = [kept(remat) for remat in REMAT]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == len(sizes)
+    # Two layers a stack: 8 positions of 2 rows in the encoder, 4 in the decoder, two branches, float32.
+    inner = 2 * 2 * (8 + 4) * 2 * CONFIG.mlp_dim * 4
+    assert kept("names", "mlp_branch") - sizes[-1] == inner
+    joined = 2 * 2 * (8 + 2 * 4) * CONFIG.joined_dim * 4
+    assert kept("names", "mlp_branch", "attention") - sizes[-1] == inner + joined
 
 
 def test_scanned_tree_is_what_a_scanned_model_makes_and_round_trips():

@@ -7,7 +7,7 @@ from jax.sharding import AxisType, PartitionSpec
 from flanx import models
 from flanx.models.t5 import partition
 from flanx.models.t5.config import T5Config
-from flanx.training.mesh import FULLY_SHARDED, batch_sharding, param_shardings
+from flanx.training.mesh import param_shardings
 
 CONFIG = T5Config(
     emb_dim=32,
@@ -57,23 +57,18 @@ def test_rules_place_axes_and_never_use_a_mesh_axis_twice():
     assert axes == PartitionSpec(("replica", "data"))
 
 
-def test_sharded_network_gives_the_same_numbers():
-    config = T5Config(**{**CONFIG.to_dict(), "dtype": "float32"})
-    model = models.build(config)
-    params = jax.jit(models.init_params, static_argnums=0)(model, jax.random.key(0))
-    tokens = jax.random.randint(jax.random.key(1), (4, 8), 2, 60)
-
-    def loss(params, tokens):
-        return (model.apply({"params": params}, tokens, tokens, tokens) ** 2).mean()
-
-    want, want_grads = jax.jit(jax.value_and_grad(loss))(params, tokens)
-    grid = mesh(2, 2)
-    placed = jax.device_put(params, param_shardings(params, grid, FULLY_SHARDED))
-    rows = jax.device_put(tokens, batch_sharding(grid))
-    got, grads = jax.jit(jax.value_and_grad(loss))(placed, rows)
-    assert abs(got - want) < 1e-5 * abs(want)
-    for mine, theirs in zip(jax.tree.leaves(grads), jax.tree.leaves(want_grads), strict=True):
-        assert abs(mine - theirs).max() < 1e-5 * (1e-2 + abs(theirs).max())
+def test_nothing_is_constrained_where_nothing_is_placed():
+    x = jax.numpy.ones((4, 6))
+    assert partition.constrain(x, "batch", "mlp") is x
+    assert partition.constrain_params({"x": x})["x"] is x
+    with partition.placed(mesh(1, 1), partition.PRESETS["fully_sharded"]):
+        assert partition.constrain(x, "batch", "mlp") is x
+    with partition.placed(mesh(2, 2), partition.PRESETS["fully_sharded"]):
+        placed = jax.jit(lambda x: partition.constrain(x, "batch", "mlp"))(x)
+        with pytest.raises(ValueError, match="3 names .* for an array of shape"):
+            partition.constrain(x, "batch", "length", "mlp")
+    assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
+    assert partition.constrain(x, "batch", "mlp") is x
 
 
 def test_unknown_parameter_is_named():

@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +16,7 @@ from flanx.data import store, vocabulary
 from flanx.data.manifest import Entry, Manifest
 from flanx.evaluation.suites import EvalSuite
 from flanx.models.t5.config import T5Config
+from flanx.training.clock import TIMED
 from flanx.training.config import CheckpointConfig, DataConfig, MeshConfig, TrainConfig
 
 LENGTHS = {"inputs": 24, "targets": 16}
@@ -101,6 +107,87 @@ def toy_config(toy_cache, tmp_path):
     return make
 
 
+class Forks:
+    """Starts training in processes of their own, forked from one that `fork_server.py` keeps ready."""
+
+    def __init__(self):
+        self._count = 0
+        script = Path(__file__).with_name("fork_server.py")
+        # One thread, so that forking is safe: the libraries' thread pools begin in the children.
+        environment = os.environ | {
+            "OPENBLAS_NUM_THREADS": "1",
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
+        }
+        self._server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def start(self, config, *faults, devices=1, hosts=None) -> "Child":
+        """A process on `devices` CPU devices, one of several with `hosts` (address, count, index)."""
+        self._count += 1
+        name = f"{config.model_dir}-{self._count}"
+        Path(f"{name}.pickle").write_bytes(pickle.dumps(config))
+        request = {
+            "run": f"{name}.pickle",
+            "hosts": hosts,
+            "devices": devices,
+            "out": f"{name}.out",
+            "err": f"{name}.err",
+            "faults": faults,
+        }
+        return Child(self, self.ask(request)["pid"], name)
+
+    def run(self, config, *faults, devices=1) -> "Child":
+        """A process that has ended."""
+        child = self.start(config, *faults, devices=devices)
+        child.wait()
+        return child
+
+    def ask(self, request) -> dict:
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+    def close(self) -> None:
+        os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.communicate()
+
+
+@dataclasses.dataclass
+class Child:
+    """A forked process: its exit status (negative for a signal), and what it has written."""
+
+    forks: Forks
+    pid: int
+    name: str
+    status: int | None = None
+
+    def wait(self) -> int:
+        if self.status is None:
+            self.status = self.forks.ask({"wait": self.pid})["status"]
+        return self.status
+
+    @property
+    def out(self) -> str:
+        return Path(f"{self.name}.out").read_text()
+
+    @property
+    def err(self) -> str:
+        return Path(f"{self.name}.err").read_text()
+
+
+@pytest.fixture(scope="session")
+def forks():
+    server = Forks()
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def toy_suite() -> EvalSuite:
     """Two tasks of `toy`: one that is trained on, one that is not."""
@@ -110,13 +197,12 @@ def toy_suite() -> EvalSuite:
 @pytest.fixture
 def read_metrics():
     """Lines of a run's metrics.jsonl without what the clock measured."""
-    timed = ("steps_per_s", "tokens_per_s", "examples_per_s", "data_wait_s", "data_wait_share")
 
     def read(model_dir) -> list[dict]:
         lines = (Path(model_dir) / "metrics.jsonl").read_text().splitlines()
         parsed = [json.loads(line) for line in lines]
         for line in parsed:
-            for name in timed:
+            for name in TIMED:
                 line["values"].pop(name, None)
         return parsed
 

@@ -186,7 +186,7 @@ def test_a_full_disk_is_told_and_the_next_save_works(opened, monkeypatch):
     state = make_state()
     checkpoints, told = opened()
     save(checkpoints, state, 1)
-    checkpoints.poll(wait=True)
+    checkpoints.poll(1, wait=True)
     real = os.rename
 
     def full(*args, **kwargs):
@@ -195,15 +195,16 @@ def test_a_full_disk_is_told_and_the_next_save_works(opened, monkeypatch):
     monkeypatch.setattr(os, "rename", full)
     monkeypatch.setattr(os, "replace", full)
     save(checkpoints, state, 2)
-    checkpoints.poll(wait=True)
+    checkpoints.poll(2, wait=True)
     monkeypatch.setattr(os, "rename", real)
     monkeypatch.undo()
     assert "checkpoint of step 2 could not be saved" in told[0]
     assert "training goes on" in told[0]
     assert checkpoints.steps() == [1]
-    save(checkpoints, state, 3)
-    checkpoints.finish(needed=3)
-    assert len(told) == 1
+    assert [checkpoints.due(step) for step in (101, 102, 1000)] == [False, True, True]
+    save(checkpoints, state, 102)
+    checkpoints.finish(needed=102)
+    assert told[1:] == ["the checkpoint of step 102 is saved: there is room again"]
 
 
 def test_a_last_save_that_fails_is_an_error(opened):

@@ -1,12 +1,9 @@
 """Real processes on the CPU that train together, and how each one learns its place."""
 
 import dataclasses
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -15,8 +12,8 @@ import pytest
 
 from flanx.errors import UserError
 from flanx.training import hosts
+from flanx.training.config import MeshConfig
 from flanx.training.hosts import Hosts, Place, find_place
-from flanx.training.loop import train
 
 
 def place(*flags, tpu=False, **environment):
@@ -77,45 +74,23 @@ def test_nobody_answers(monkeypatch):
         hosts.join(Hosts("a:1", 2, 1))
 
 
-DRIVER = """
-import pickle, sys
-from flanx.training.hosts import Hosts
-from flanx.training.loop import train
-path, address, count, index = sys.argv[1:]
-with open(path, "rb") as handle:
-    config = pickle.load(handle)
-result = train(config, hosts=Hosts(address, int(count), int(index)))
-sys.exit(75 if result.preempted else 0)
-"""
-
-
-def start(config, count, devices, folder):
-    """`count` processes that share `devices` CPU devices, as open files and processes."""
-    import pickle
-
-    path = folder / f"{count}.pickle"
-    path.write_bytes(pickle.dumps(config))
+def run_together(forks, config, count, devices, *faults):
+    """`count` processes that share `devices` CPU devices, when they have ended; `faults` are of process 1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    flags = f"--xla_force_host_platform_device_count={devices // count}"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(path), address, str(count), str(index)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    children = [
+        forks.start(
+            config,
+            *(faults if index == 1 else ()),
+            devices=devices // count,
+            hosts=(address, count, index),
         )
         for index in range(count)
     ]
-
-
-def finish(children):
-    """(exit status, stdout, stderr) of each."""
-    told = [child.communicate(timeout=300) for child in children]
-    return [(child.returncode, *texts) for child, texts in zip(children, told, strict=True)]
+    for child in children:
+        child.wait()
+    return children
 
 
 def params_of(config, step):
@@ -135,48 +110,68 @@ def params_of(config, step):
     ]
 
 
-def test_two_processes_are_one_and_stop_together(toy_config, toy_suite, read_metrics, tmp_path):
+def test_two_processes_are_one_and_stop_together(toy_config, toy_suite, read_metrics, forks):
     """SIGTERM to one of two processes stops both at one step; started again, they end in one process's bytes.
 
     Process 1 writes no log; what it prints is the transport's own.
     """
-    common = {"train_steps": 60, "evals": (toy_suite,), "eval_period": 0}
+    common = {"train_steps": 24, "evals": (toy_suite,), "eval_period": 0}
     whole = toy_config("whole", **common)
-    train(whole, devices=jax.devices()[:2])
+    assert forks.run(whole, devices=2).status == 0
     config = toy_config("two", **common)
-    children = start(config, 2, 2, tmp_path)
-    for line in children[0].stdout:
-        if line.startswith("step 1 done"):
-            children[1].send_signal(signal.SIGTERM)
-            break
-    ends = finish(children)
-    assert [end[0] for end in ends] == [75, 75], ends
+    ends = run_together(forks, config, 2, 2, ("signal", 3, "SIGTERM"), ("slow", 3, 0.1))
+    assert [end.status for end in ends] == [75, 75], [end.err for end in ends]
     stopped = max(int(p.name) for p in (Path(config.model_dir) / "checkpoints").iterdir())
-    assert 0 < stopped < 60
-    ends = finish(start(config, 2, 2, tmp_path))
-    assert [end[0] for end in ends] == [0, 0], ends
-    assert f"going on from step {stopped}" in ends[0][1]
-    assert not [line for line in ends[1][1].splitlines() if not line.startswith("[Gloo]")]
-    for mine, theirs in zip(params_of(config, 60), params_of(whole, 60), strict=True):
+    assert 3 < stopped < 24
+    ends = run_together(forks, config, 2, 2)
+    assert [end.status for end in ends] == [0, 0], [end.err for end in ends]
+    assert f"going on from step {stopped}" in ends[0].out
+    assert not [line for line in ends[1].out.splitlines() if not line.startswith("[Gloo]")]
+    for mine, theirs in zip(params_of(config, 24), params_of(whole, 24), strict=True):
         assert (mine == theirs).all()
     assert read_metrics(config.model_dir) == read_metrics(whole.model_dir)
 
 
-def test_four_processes_agree_with_one_and_share_its_checkpoint(toy_config, tmp_path):
-    """Fully sharded over four processes: sums run in another order, so float32 rounding is allowed, and no more."""
-    mesh = dataclasses.replace(toy_config().mesh, fully_sharded=True)
+def test_four_processes_agree_with_one_and_share_its_checkpoint(toy_config, forks):
+    """Fully sharded and tensor parallel over four processes, two of which hold the same rows: sums run in another
+    order, so float32 rounding is allowed, and no more."""
+    mesh = MeshConfig(model=2, parameters="fully_sharded")
     whole = toy_config("whole", mesh=mesh)
-    train(whole, devices=jax.devices()[:4])
+    assert forks.run(whole, devices=4).status == 0
     config = toy_config("four", mesh=mesh)
-    ends = finish(start(config, 4, 4, tmp_path))
-    assert [end[0] for end in ends] == [0] * 4, ends
+    ends = run_together(forks, config, 4, 4)
+    assert [end.status for end in ends] == [0] * 4, [end.err for end in ends]
     for mine, theirs in zip(params_of(config, 9), params_of(whole, 9), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=2e-5)
 
 
-def test_what_process_0_cannot_do_ends_the_others(toy_config, tmp_path):
+def test_what_process_0_cannot_do_ends_the_others(toy_config, forks):
     config = toy_config()
     gone = dataclasses.replace(config.data, mixture="no.such.mixture")
-    ends = finish(start(dataclasses.replace(config, data=gone), 2, 2, tmp_path))
-    assert all(end[0] == 1 for end in ends)
-    assert re.search("UserError: process 0 ended while it was preparing the data", ends[1][2])
+    ends = run_together(forks, dataclasses.replace(config, data=gone), 2, 2)
+    assert all(end.status == 2 for end in ends), [end.err for end in ends]
+    assert "process 0 ended while it was preparing the data" in ends[1].err
+
+
+def test_a_process_that_stalls_is_named(toy_config, forks):
+    """Process 1 gets no more data after step 4: both leave their stacks, process 0 says which it was, and both end."""
+    config = toy_config(hang_seconds=4.0)
+    ends = run_together(forks, config, 2, 2, ("stall", 4))
+    assert [end.status for end in ends] == [75, 75], [end.err for end in ends]
+    line = ends[0].err.splitlines()[-1]
+    assert re.search(
+        r"process 1 \(.*\) is at step 4 since .*, waiting for data; the other 1 wait", line
+    ), line
+    assert "started again, the run goes on" in line
+    assert ends[1].err == ""
+    stacks = [(Path(config.model_dir) / f"hang-{i}.txt").read_text() for i in range(2)]
+    assert "never" in stacks[1]  # where it hangs
+    assert "never" not in stacks[0]
+
+
+def test_a_process_that_dies_is_named(toy_config, forks):
+    config = toy_config(hang_seconds=4.0)
+    ends = run_together(forks, config, 2, 2, ("signal", 4, "SIGKILL"))
+    assert ends[1].status == -signal.SIGKILL
+    assert ends[0].status == 75, ends[0].err
+    assert re.search(r"process 1 \(.*\) is at step .*not heard of any more", ends[0].err)

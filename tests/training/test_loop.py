@@ -81,7 +81,10 @@ def test_a_finished_run_has_nothing_to_do(toy_config, capsys):
 
 @pytest.mark.parametrize(
     "layout",
-    [MeshConfig(replica=2, data=2, model=2), MeshConfig(data=4, model=2, fully_sharded=True)],
+    [
+        MeshConfig(replica=2, data=2, model=2),
+        MeshConfig(data=4, model=2, parameters="fully_sharded"),
+    ],
 )
 def test_eight_devices_are_one_and_checkpoints_move_between_them(toy_config, read_metrics, layout):
     one, eight = toy_config("one", batch_size=16), toy_config("eight", batch_size=16)

@@ -1,4 +1,4 @@
-"""The training step against T5X's numbers, and its laws: microbatches, devices, skipped updates, dropout keys."""
+"""The training step against T5X's numbers, and its laws: microbatches, skipped updates, dropout keys."""
 
 import dataclasses
 
@@ -10,8 +10,7 @@ import pytest
 from flanx import models
 from flanx.models.t5.config import T5Config
 from flanx.training import metrics
-from flanx.training.config import LossConfig, MeshConfig
-from flanx.training.mesh import batch_sharding, make_mesh, replicated
+from flanx.training.config import LossConfig
 from flanx.training.optimizer import Adafactor
 from flanx.training.schedules import Constant
 from flanx.training.state import new_state, path_names
@@ -161,24 +160,6 @@ def test_microbatches_are_the_full_batch(factor, counts):
             np.testing.assert_allclose(
                 flat(got.params)[name], value, rtol=1e-4, atol=1e-6, err_msg=name
             )
-
-
-@pytest.mark.parametrize("layout", [MeshConfig(), MeshConfig(replica=2, data=2, model=2)])
-def test_eight_devices_are_one(layout):
-    batch = small_batch()
-    config = dataclasses.replace(SMALL, dropout_rate=0.1)
-    _, state, step = build(config, microbatches=1)
-    expected, summed = step(state, batch, KEY)
-    mesh = make_mesh(layout)
-    assert mesh.size == 8
-    placed = jax.device_put(batch, batch_sharding(mesh))
-    got, metrics_got = step(
-        jax.device_put(state, replicated(mesh)), placed, jax.device_put(KEY, replicated(mesh))
-    )
-    for name, value in summed.items():
-        np.testing.assert_allclose(metrics_got[name], value, rtol=1e-5, err_msg=name)
-    for name, value in flat(expected.params).items():
-        np.testing.assert_allclose(flat(got.params)[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_metrics_count_what_is_there():

@@ -17,6 +17,8 @@ VALUES = {
     "steps_per_s": 4.0,
     "tokens_per_s": 1234.0,
     "data_wait_share": 0.01,
+    "device_wait_share": 0.95,
+    "mfu": 0.412,
     "task_loss": {"toy.a": 1.0},
 }
 
@@ -34,6 +36,7 @@ def test_display(terminal):
     text = out.getvalue()
     assert "loss 1.2500" in text
     assert "250 ms/step" in text
+    assert "1.0 % waiting for data  95.0 % for devices  MFU 41.2 %" in text
     assert "held_in/score 33.3" in text
     assert "toy.a" not in text
     if not terminal:

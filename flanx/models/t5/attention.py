@@ -7,10 +7,12 @@ import math
 
 import jax
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
-from flanx.models.t5 import products
+from flanx.models.t5 import cudnn, products
 from flanx.models.t5.dropout import AttentionDropout
 from flanx.models.t5.layers import FAN_IN_NORMAL, Dense
+from flanx.models.t5.partition import constrain
 
 
 def _query_init(head_dim: int):
@@ -28,6 +30,7 @@ class Attention(nn.Module):
     emb_dim: int
     num_heads: int
     head_dim: int
+    implementation: str = "xla"
 
     def setup(self) -> None:
         joined = self.num_heads * self.head_dim
@@ -49,7 +52,11 @@ class Attention(nn.Module):
 
     def project(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys and values of [B, K, E], each [B, H, K, D]."""
-        return self._split(self.key(memory)), self._split(self.value(memory))
+        key, value = self.key(memory), self.value(memory)
+        return (
+            self._split(checkpoint_name(key, "key")),
+            self._split(checkpoint_name(value, "value")),
+        )
 
     def attend(
         self,
@@ -66,13 +73,18 @@ class Attention(nn.Module):
         as its queries, so there must be no bias then, and a mask with Q = 1.
         """
         rows, length, _ = x.shape
-        query = self._split(self.query(x).reshape(key.shape[0], -1, self.num_heads * self.head_dim))
+        query = checkpoint_name(self.query(x), "query")
+        query = self._split(query.reshape(key.shape[0], -1, self.num_heads * self.head_dim))
         if dropout is not None:
             value = value * dropout.weights
-        mixed = products.attention(query, key, value, bias, mask)
+        fused = self.implementation != "xla" and cudnn.obstacle(query, key, mask) is None
+        attention = cudnn.attention if fused else products.attention
+        mixed = attention(query, key, value, bias, mask)
         out = self.out(mixed.swapaxes(1, 2).reshape(rows, length, self.num_heads * self.head_dim))
+        out = checkpoint_name(constrain(out, "batch", "length", "width"), "attention_out")
         return out if dropout is None else out * dropout.out
 
     def _split(self, x: jax.Array) -> jax.Array:
         """[B, L, H*D] -> [B, H, L, D]."""
-        return x.reshape(*x.shape[:2], self.num_heads, self.head_dim).swapaxes(1, 2)
+        split = x.reshape(*x.shape[:2], self.num_heads, self.head_dim).swapaxes(1, 2)
+        return constrain(split, "batch", "heads", "length", "kv")

@@ -8,6 +8,19 @@ from flanx.errors import UserError, did_you_mean
 
 ACTIVATIONS = ("gelu", "linear", "relu", "silu")
 
+# What the backward pass may find ready, from everything to the least: memory falls down the list, work grows.
+REMAT = ("none", "minimal", "names", "full")
+
+# The tensors of a layer that `remat="names"` can keep, a row of the batch having L tokens; J = num_heads * head_dim:
+#   query, key, value   attention's projections, L * J each (of the encoder's output, key and value have its L)
+#   attention           the weighted sum of values before `out`, L * J; its weights too are then not computed again
+#   attention_out       attention's output, L * E
+#   mlp_branch          each branch of the feed-forward block before its activation, L * F each
+# The block's own output is not among them: nothing in the layer's backward pass asks for it.
+CHECKPOINT_NAMES = ("query", "key", "value", "attention", "attention_out", "mlp_branch")
+
+ATTENTION = ("auto", "xla", "cudnn")
+
 
 @dataclass(frozen=True)
 class T5Config:
@@ -28,8 +41,11 @@ class T5Config:
       relpos_buckets: buckets of relative distance.
       relpos_max_distance: distance from which everything falls in the last bucket.
       scan_layers: one compiled layer looped over stacked parameters (`scanned.py` converts).
-      remat: what the backward pass computes again: "none", "minimal" (keeps the matrix products), or "full"
-        (keeps layer inputs only).
+      remat: what the backward pass computes again: "none", "minimal" (keeps the matrix products), "names" (keeps
+        `remat_names`), or "full" (keeps layer inputs only).
+      remat_names: what "names" keeps, of `CHECKPOINT_NAMES`.
+      attention: who computes attention: "xla" everywhere, "cudnn" for NVIDIA's fused kernel, or "auto", which is the
+        kernel wherever its conditions hold (`flanx.models.t5.cudnn`) and XLA elsewhere.
     """
 
     emb_dim: int
@@ -46,11 +62,14 @@ class T5Config:
     relpos_buckets: int = 32
     relpos_max_distance: int = 128
     scan_layers: bool = False
-    remat: Literal["none", "minimal", "full"] = "none"
+    remat: Literal["none", "minimal", "names", "full"] = "none"
+    remat_names: tuple[str, ...] = ("attention", "attention_out")
+    attention: Literal["auto", "xla", "cudnn"] = "auto"
 
     def __post_init__(self) -> None:
         field_types.check(self)
-        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        for name in ("mlp_activations", "remat_names"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("emb_dim", "num_heads", "head_dim", "mlp_dim", "vocab_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"T5Config.{name} is {getattr(self, name)}; it must be at least 1")
@@ -69,7 +88,14 @@ class T5Config:
                 f"relpos_buckets / 2 = {self.relpos_buckets // 2}"
             )
         _one_of("dtype", self.dtype, ("bfloat16", "float32"))
-        _one_of("remat", self.remat, ("none", "minimal", "full"))
+        _one_of("remat", self.remat, REMAT)
+        _one_of("attention", self.attention, ATTENTION)
+        for name in self.remat_names:
+            _one_of("remat_names", name, CHECKPOINT_NAMES)
+        if self.remat == "names" and not self.remat_names:
+            raise UserError(
+                'T5Config.remat_names is empty; name what is kept, or set remat to "full"'
+            )
         if not self.mlp_activations:
             raise UserError("T5Config.mlp_activations is empty; give at least one activation")
         for activation in self.mlp_activations:
@@ -108,7 +134,10 @@ class T5Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for run.json."""
-        return {**asdict(self), "mlp_activations": list(self.mlp_activations)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "T5Config":

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from flanx.models.t5.config import T5Config
+from flanx.models.t5.partition import constrain
 
 
 class AttentionDropout(NamedTuple):
@@ -71,7 +72,8 @@ def stack_dropout(
     """Factors for a stack of `layers` layers over x [B, L, E]; with `memory_length`, for a decoder."""
     ends_key, layers_key = jax.random.split(key)
     rows, length, emb = x.shape
-    first, last = keep_factors(ends_key, config.dropout_rate, (2, rows, 1, emb), x.dtype)
+    ends = keep_factors(ends_key, config.dropout_rate, (2, rows, 1, emb), x.dtype)
+    first, last = constrain(ends, None, "batch", None, "width")
     return StackDropout(
         first, _layers_dropout(layers_key, config, layers, rows, length, memory_length), last
     )
@@ -93,11 +95,14 @@ def _layers_dropout(
     factors = keep_factors(key, config.dropout_rate, (layers, rows, sum(widths)), config.dtype)
     starts = [sum(widths[:i]) for i in range(len(widths))]
     parts = [
-        factors[..., start : start + width] for start, width in zip(starts, widths, strict=True)
+        constrain(factors[..., start : start + width], "layers", "batch", None)
+        for start, width in zip(starts, widths, strict=True)
     ]
 
     def attention(weights: jax.Array, out: jax.Array) -> AttentionDropout:
-        return AttentionDropout(weights.reshape(layers, rows, heads, -1, 1), out[:, :, None])
+        weights = weights.reshape(layers, rows, heads, -1, 1)
+        weights = constrain(weights, "layers", "batch", "heads", "length", None)
+        return AttentionDropout(weights, out[:, :, None])
 
     return LayerDropout(
         self_attention=attention(parts[0], parts[1]),

@@ -10,10 +10,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from flanx.models.t5 import products
 from flanx.models.t5.dropout import MlpDropout
+from flanx.models.t5.lookup import lookup
+from flanx.models.t5.partition import constrain
 
 Initializer = Callable[..., jax.Array]
 
@@ -59,12 +62,16 @@ class Embed(nn.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """int32 [B, L] -> [B, L, E]."""
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+        return lookup(self.embedding, tokens, self.dtype)
 
     def attend(self, x: jax.Array) -> jax.Array:
         """[..., E] -> float32 logits [..., V], scaled by 1/sqrt(E) as T5X scales tied logits."""
         logits = products.matmul(x, self.embedding.astype(x.dtype).T, jnp.float32)
         return logits / jnp.sqrt(jnp.float32(self.emb_dim))
+
+    def output_kernel(self) -> tuple[jax.Array, int, float]:
+        """What `attend` multiplies by: a kernel, its axis of tokens, and the factor of the products."""
+        return self.embedding, 0, self.emb_dim**-0.5
 
 
 class RMSNorm(nn.Module):
@@ -76,9 +83,15 @@ class RMSNorm(nn.Module):
         self.scale = self.param("scale", nn.initializers.ones, (self.emb_dim,), jnp.float32)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x32 = x.astype(jnp.float32)
-        inverse = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + NORM_EPSILON)
-        return (x32 * inverse).astype(x.dtype) * self.scale.astype(x.dtype)
+        return _normed(x, self.scale.astype(x.dtype))
+
+
+@jax.checkpoint
+def _normed(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """Of which x alone is kept for the backward pass."""
+    x32 = x.astype(jnp.float32)
+    inverse = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + NORM_EPSILON)
+    return (x32 * inverse).astype(x.dtype) * scale
 
 
 class Mlp(nn.Module):
@@ -102,11 +115,27 @@ class Mlp(nn.Module):
 
     def __call__(self, x: jax.Array, dropout: MlpDropout | None = None) -> jax.Array:
         """[B, L, E] -> [B, L, E]."""
-        parts = [
-            _ACTIVATIONS[activation](branch(x))
-            for activation, branch in zip(self.activations, self.branches, strict=True)
-        ]
-        hidden = functools.reduce(operator.mul, parts)
-        if dropout is None:
-            return self.wo(hidden)
-        return self.wo(hidden * dropout.hidden) * dropout.out
+        branches = [checkpoint_name(branch(x), "mlp_branch") for branch in self.branches]
+        factors = None if dropout is None else dropout.hidden
+        out = _combine(branches, factors, self.wo.kernel.astype(x.dtype), self.activations)
+        out = constrain(out, "batch", "length", "width")
+        return out if dropout is None else out * dropout.out
+
+
+@functools.partial(jax.checkpoint, static_argnums=(3,))
+def _combine(
+    branches: list[jax.Array],
+    factors: jax.Array | None,
+    kernel: jax.Array,
+    activations: tuple[str, ...],
+) -> jax.Array:
+    """Activations, their product, dropout and `wo`: [B, L, F] each -> [B, L, E].
+
+    Of all this only the branches are kept for the backward pass. The rest, seven arrays of their size with a gated
+    GELU, is a few operations a number, which cost less than to write it and to read it again.
+    """
+    parts = [_ACTIVATIONS[name](branch) for name, branch in zip(activations, branches, strict=True)]
+    hidden = functools.reduce(operator.mul, parts)
+    if factors is not None:
+        hidden = hidden * factors
+    return products.matmul(constrain(hidden, "batch", "length", "mlp"), kernel)

@@ -4,13 +4,17 @@ Parameter names and shapes are T5X's (`t5x/examples/t5/network.py`), so are the 
 arrays that T5X itself computed.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from flanx.models.projection import Projection
 from flanx.models.t5 import masks
 from flanx.models.t5.config import T5Config
 from flanx.models.t5.layers import Embed
+from flanx.models.t5.partition import constrain
 from flanx.models.t5.stacks import Decoder, Encoder, KeyValue, Memory
 
 
@@ -53,6 +57,15 @@ class T5(nn.Module):
             deterministic=deterministic,
         )
         return self.logits(hidden)
+
+    def before_logits(self, *tokens: jax.Array, **options: Any) -> Projection:
+        """What `__call__` makes its logits of, for the same arguments: a loss can then do so part by part."""
+        options.pop("encoder_positions", None)
+        options.pop("decoder_positions", None)
+        hidden = self.hidden(*tokens, **options)
+        if self.config.logits_via_embedding:
+            return Projection(hidden, *self.token_embedder.output_kernel())
+        return Projection(hidden, self.decoder.logits_dense.kernel)
 
     def hidden(
         self,
@@ -160,8 +173,10 @@ class T5(nn.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., E] -> float32 [..., V]. Operands have the activations' dtype, sums and result are float32."""
         if self.config.logits_via_embedding:
-            return self.token_embedder.attend(hidden)
-        return self.decoder.project_logits(hidden)
+            logits = self.token_embedder.attend(hidden)
+        else:
+            logits = self.decoder.project_logits(hidden)
+        return constrain(logits, "batch", *["length"] * (logits.ndim - 2), "vocab")
 
     def empty_cache(self, rows: int, max_length: int, beams: int = 1) -> tuple[KeyValue, ...]:
         """Zeroed keys and values of decoder self-attention: for each layer a pair of [rows, H, max_length*beams, D]."""

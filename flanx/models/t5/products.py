@@ -12,11 +12,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
+
+from flanx.models.t5 import row_attention
+from flanx.models.t5.partition import one_cpu
 
 Pair = tuple[jax.Array, jax.Array]
 
 IN_CACHE = 1 << 21  # float32 logits that a CPU's last cache holds beside what made them, 8 MB
+KEPT = 1 << 22  # most weights of an attention that a CPU keeps for the backward pass, 16 MB
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -26,6 +31,10 @@ def matmul(x: jax.Array, kernel: jax.Array, dtype: DTypeLike | None = None) -> j
     Both operands have the dtype of `x`. A result of another dtype is summed in it, and its gradient is cast back
     before the products of the backward pass.
     """
+    return _matmul(x, kernel, dtype)
+
+
+def _matmul(x: jax.Array, kernel: jax.Array, dtype: DTypeLike | None) -> jax.Array:
     dimensions = (((x.ndim - 1,), (0,)), ((), ()))
     return lax.dot_general(x, kernel, dimensions, preferred_element_type=dtype)
 
@@ -33,7 +42,8 @@ def matmul(x: jax.Array, kernel: jax.Array, dtype: DTypeLike | None = None) -> j
 def _matmul_forward(
     x: jax.Array, kernel: jax.Array, dtype: DTypeLike | None
 ) -> tuple[jax.Array, Pair]:
-    return matmul(x, kernel, dtype), (x, kernel)
+    # Not `matmul` itself: a remat policy that keeps products would not see the product inside it.
+    return _matmul(x, kernel, dtype), (x, kernel)
 
 
 def _matmul_backward(dtype: DTypeLike | None, saved: Pair, grad: jax.Array) -> Pair:
@@ -93,11 +103,19 @@ def _attend(
 
 
 def _attention_forward(query, key, value, bias, mask):
+    rows, heads, queries, _ = query.shape
+    if rows > 1 and rows * heads * queries * key.shape[2] > KEPT and one_cpu():
+        mixed, log_z = row_attention.forward(query, key, value, bias, mask)
+        return mixed, (query, key, value, bias, mask, mixed, log_z)
     mixed, weights = _attend(query, key, value, bias, mask)
+    # Named here, where it is the backward pass's too: named outside, the one that is kept would be another.
+    mixed = checkpoint_name(mixed, "attention")
     return mixed, (query, key, value, weights, mixed, bias is not None)
 
 
 def _attention_backward(saved, grad):
+    if len(saved) == 7:
+        return row_attention.backward(saved, grad)
     query, key, value, weights, mixed, has_bias = saved
     # d softmax: w * (dw - sum(w dw)), and sum over keys of w dw is the product of output and its gradient.
     inner = jnp.sum(mixed.astype(jnp.float32) * grad.astype(jnp.float32), axis=-1, keepdims=True)

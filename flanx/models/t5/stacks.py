@@ -7,18 +7,19 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from flanx.models.t5 import masks, products
+from flanx.models.t5 import cudnn, masks, products
 from flanx.models.t5.attention import Attention
 from flanx.models.t5.config import T5Config
 from flanx.models.t5.dropout import LayerDropout, StackDropout, scale, stack_dropout
 from flanx.models.t5.layers import Dense, Mlp, RMSNorm
+from flanx.models.t5.partition import constrain
 from flanx.models.t5.relative_bias import RelativePositionBias
 
 KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, H, L, D]
 
 
 def _attention(config: T5Config) -> Attention:
-    return Attention(config.emb_dim, config.num_heads, config.head_dim)
+    return Attention(config.emb_dim, config.num_heads, config.head_dim, config.attention)
 
 
 def _mlp(config: T5Config) -> Mlp:
@@ -120,7 +121,7 @@ class Encoder(nn.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
         """Embedded tokens [B, L, E], mask [B, 1, L, L] -> [B, L, E]."""
-        bias = self.relpos_bias(x.shape[1], x.shape[1])
+        bias = constrain(self.relpos_bias(x.shape[1], x.shape[1]), None, "heads", None, None)
         count, drop = self.config.num_encoder_layers, StackDropout()
         if not deterministic and self.config.dropout_rate:
             drop = stack_dropout(self.make_rng("dropout"), self.config, count, x)
@@ -179,7 +180,7 @@ class Decoder(nn.Module):
         deterministic: bool,
     ) -> jax.Array:
         """Embedded tokens [B*n, Lt, E], encoded [B, Li, E] -> [B*n, Lt, E], normed."""
-        bias = self.relpos_bias(x.shape[1], x.shape[1])
+        bias = constrain(self.relpos_bias(x.shape[1], x.shape[1]), None, "heads", None, None)
         count, drop = self.config.num_decoder_layers, StackDropout()
         if not deterministic and self.config.dropout_rate:
             drop = stack_dropout(self.make_rng("dropout"), self.config, count, x, encoded.shape[1])
@@ -254,7 +255,7 @@ def _run(
     """x through all layers; `call(layer, x, dropout)` runs one, with its own part of the stack's dropout."""
     if config.remat != "none":
         # Inside a scan nothing can be merged across the loop's boundary, so the guard against it is not needed.
-        call = nn.remat(call, policy=_POLICIES[config.remat], prevent_cse=not config.scan_layers)
+        call = nn.remat(call, policy=_policy(config), prevent_cse=not config.scan_layers)
     if not config.scan_layers:
         for index, layer in enumerate(layers):
             x = call(layer, x, jax.tree.map(lambda factors, i=index: factors[i], dropout))
@@ -268,7 +269,15 @@ def _run(
     return scan(layers, x, dropout)[0]
 
 
-_POLICIES: dict[str, Any] = {
-    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
+def _policy(config: T5Config) -> Callable[..., bool]:
+    """What of a layer is kept for its backward pass."""
+    policies = jax.checkpoint_policies
+    if config.remat == "minimal":
+        return policies.dots_with_no_batch_dims_saveable
+    if config.remat == "full":
+        return policies.nothing_saveable
+    named = policies.save_only_these_names(*config.remat_names)
+    if "attention" not in config.remat_names:
+        return named
+    # The fused kernel's output bears no name: what it keeps for its own backward pass is known by the operation.
+    return policies.save_from_both_policies(named, cudnn.is_kernel)

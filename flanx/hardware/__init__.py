@@ -1,0 +1,1 @@
+"""What the accelerators are that flanx runs on."""

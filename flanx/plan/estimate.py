@@ -1,0 +1,171 @@
+"""A step's cost by arithmetic, where no compiler for the devices is at hand: GPUs, and TPUs without libtpu.
+
+State: exact, from shapes and shardings. Kept activations and FLOPs: exact for what JAX asks for, by tracing one
+device's share (`flanx.plan.traced`). The rest are assumptions, the usual ones of fully sharded and tensor-parallel
+training (Rajbhandari et al. 2020, "ZeRO"; Shoeybi et al. 2019, "Megatron-LM"):
+
+- Gradients are made in the activations' type and cast to float32, and lie as the parameters do; with microbatches there
+  are a sum and a summand, and the compiler casts the parameters once for all of them.
+- The position bias of a stack is float32 [heads, length, length]; so are its gradient, and the sum of it over layers.
+- Gradients travel in the activations' type, those of the embedding and of the output projection in float32.
+- Fully sharded parameters are gathered layer by layer in the activations' type, once forward and once backward in each
+  microbatch, and their gradients scattered once; two layers are in memory at a time.
+- Tensor parallelism sums a layer's output over `model` after each attention and feed-forward block, forward, backward,
+  and again where remat computes the layer again.
+- HBM's bytes are those of the matrix products' operands and results, and of the state, read and written: everything
+  else is taken to be fused with these.
+- On GPUs in bfloat16 attention is NVIDIA's fused kernel, unless the run says "xla": its logits are never written.
+- At the fullest moment one layer has its activations besides, as if nothing of it were recomputed, and their gradients.
+"""
+
+import functools
+import time
+from dataclasses import replace
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh
+
+from flanx.models.t5.config import T5Config
+from flanx.plan import topology, traced
+from flanx.plan.facts import Buffer, Facts, Memory, Traffic
+from flanx.plan.sizes import bytes_on_one_device, leaf_bytes
+from flanx.plan.topology import Topology
+from flanx.training import program
+from flanx.training.config import DataConfig, MeshConfig, TrainConfig
+from flanx.training.mesh import check_batch, make_mesh, rules_of, state_shardings
+from flanx.training.mesh_shape import AXES, mesh_shape
+from flanx.training.state import TrainState, path_names, with_shardings
+
+_LARGEST = 8
+
+
+def estimate(config: TrainConfig, where: Topology) -> Facts:
+    """The same facts that `flanx.plan.compiled.compile_step` gets of a compiler, by arithmetic.
+
+    Raises:
+      UserError: a mesh that does not make up the devices, or a batch that does not split over them.
+    """
+    began = time.perf_counter()
+    mesh = AbstractMesh(mesh_shape(config.mesh, where.devices, where.slices), AXES)
+    check_batch(mesh, config.batch_size, config.microbatches)
+    rows = config.batch_size // config.microbatches // (mesh.shape["replica"] * mesh.shape["data"])
+    lengths = config.data.feature_lengths
+    sizes = (lengths["inputs"], lengths["targets"])
+    share = traced.share_of(config.model, mesh.shape["model"])
+    fused = where.chip.platform == "gpu" and config.model.attention != "xla"
+    fused = fused and config.model.dtype == "bfloat16"
+    whole = traced.trace(share, config.loss, *sizes, fused)
+    one = replace(share, num_encoder_layers=1, num_decoder_layers=1, remat="none")
+    layer = traced.trace(one, config.loss, *sizes, fused)
+
+    state = _state(config, mesh)
+    params = bytes_on_one_device(state.params)
+    optimizer = bytes_on_one_device((state.step, state.opt_state))
+    gathered = 2 * _layer_weights(share) if _is_sharded(config) else 0
+    cast = params * traced.itemsize(share) // 4
+    copies = 2 if config.microbatches > 1 else 1
+    heads = share.num_heads * max(sizes) ** 2 * 4
+    parts = {
+        "gradients": copies * (params + cast),
+        "position bias and its gradients, float32": 3 * heads,
+        "attention's logits, float32": 0 if fused else heads * rows,
+        "activations kept for the backward pass": whole.kept * rows + whole.copies,
+        "activations of the layer at work": layer.kept * rows,
+        "two layers' gathered parameters": gathered,
+    }
+    buffers = [Buffer(int(size), "", what) for what, size in parts.items() if size]
+    buffers += [
+        Buffer(leaf_bytes(leaf), f"{leaf.dtype}{list(leaf.shape)}", "/".join(path_names(path)))
+        for path, leaf in jax.tree.leaves_with_path(state)
+    ]
+    largest = sorted(buffers, key=lambda b: -b.bytes)[:_LARGEST]
+    products = config.microbatches * (whole.moved_once + whole.moved * rows)
+    return Facts(
+        topology=where,
+        mesh=dict(mesh.shape),
+        memory=Memory(
+            params,
+            optimizer,
+            int(sum(parts.values())),
+            topology.usable_bytes(where.chip),
+            tuple(largest),
+        ),
+        flops=whole.flops * rows * config.microbatches,
+        model_flops=config.model.flops_per_step(config.batch_size, *sizes),
+        hbm_bytes=products + 2 * (params + optimizer),
+        traffic=_traffic(config, share, mesh, where, rows),
+        compiled=False,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _state(config: TrainConfig, mesh: Any) -> TrainState:
+    """Shapes of the whole state, with where they lie."""
+    network = replace(config.model, scan_layers=True, attention="auto")
+    schedule: Any = config.schedule  # a frozen dataclass, and so a key of a cache
+    abstract = _abstract_state(network, config.optimizer, schedule)
+    return with_shardings(abstract, state_shardings(abstract, mesh, rules_of(config.mesh)))
+
+
+@functools.lru_cache(maxsize=64)
+def _abstract_state(network: T5Config, optimizer: Any, schedule: Any) -> TrainState:
+    data = DataConfig(mixture="", feature_lengths={"inputs": 8, "targets": 8}, cache_dir="")
+    config = TrainConfig(
+        model_dir="",
+        model=network,
+        data=data,
+        train_steps=1,
+        batch_size=1,
+        optimizer=optimizer,
+        schedule=schedule,
+    )
+    return program.build(config, make_mesh(MeshConfig(), jax.devices()[:1]), 1).state
+
+
+def _is_sharded(config: TrainConfig) -> bool:
+    return "data" in str(rules_of(config.mesh)["embed"])
+
+
+def _layer_weights(config: T5Config) -> int:
+    """Bytes of one decoder layer's parameters in the activations' type: the larger of the two kinds."""
+    attention = 4 * config.emb_dim * config.joined_dim
+    mlp = (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
+    return (2 * attention + mlp) * traced.itemsize(config)
+
+
+def _traffic(
+    config: TrainConfig, share: T5Config, mesh: Any, where: Topology, rows: int
+) -> dict[str, Traffic]:
+    """Bytes that a device sends, by the assumptions above."""
+    replica, data, model = (mesh.shape[axis] for axis in AXES)
+    count = config.microbatches
+    weights, size = share.num_parameters(), traced.itemsize(share)
+    tables = share.vocab_size * share.emb_dim * (1 if share.logits_via_embedding else 2)
+    gradients = weights * size + tables * (4 - size)
+    found: dict[str, Traffic] = {}
+
+    def add(kind: str, payload: float, group: int, stride: int, times: int) -> None:
+        """`group` devices, `stride` apart in the mesh, of which those of one slice share links."""
+        if group == 1 or not payload:
+            return
+        inside = max(min(group, where.per_slice // stride), 1)
+        spanned = group // inside
+        factor = 2 if kind == "all-reduce" else 1
+        link = factor * payload * (inside - 1) / inside if inside > 1 else 0.0
+        network = factor * payload * (spanned - 1) / spanned / inside if spanned > 1 else 0.0
+        found[kind] = found.get(kind, Traffic()) + Traffic(link * times, network * times, times)
+
+    if _is_sharded(config):
+        add("all-gather", weights * size, data, model, 2 * count)
+        add("reduce-scatter", gradients, data, model, count)
+        add("all-reduce", gradients / data, replica, model * data, count)
+    else:
+        add("all-reduce", gradients, data * replica, model, count)
+    lengths = config.data.feature_lengths
+    encoder = rows * lengths["inputs"] * share.emb_dim * size
+    decoder = rows * lengths["targets"] * share.emb_dim * size
+    passes = 2 if config.model.remat in ("none", "minimal") else 3
+    layers = 2 * share.num_encoder_layers * encoder + 3 * share.num_decoder_layers * decoder
+    add("all-reduce", layers, model, 1, passes * count)
+    return found

@@ -1,0 +1,507 @@
+"""run_tpu.sh against a gcloud that plays a slice: states, workers that really run the remote side, lost connections."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ("run_tpu.sh", *(f"launchers/tpu_{part}.sh" for part in ("slice", "run", "worker")))
+
+GCLOUD = '''#!{python} -IS
+"""Plays `gcloud compute tpus`: states from files, workers as folders."""
+import json, os, pathlib, shutil, subprocess, sys
+stub = pathlib.Path(os.environ["STUB"])
+words = sys.argv[1:]
+with (stub / "calls").open("a") as calls:
+    calls.write(json.dumps(words) + "\\n")
+kind, verb, names = words[2], words[3], [w for w in words[4:] if not w.startswith("--")]
+flags = dict(w.partition("=")[::2] for w in words[4:] if w.startswith("--"))
+
+def state(kind):
+    file = stub / kind
+    lines = file.read_text().splitlines() if file.exists() else ["missing"]
+    if len(lines) > 1:
+        file.write_text("\\n".join(lines[1:]))
+    return lines[0]
+
+if verb == "describe":
+    said = state(kind)
+    if said == "missing":
+        sys.exit("ERROR: (gcloud) NOT_FOUND: Resource was not found.")
+    if said == "offline":
+        sys.exit("ERROR: (gcloud) the network is unreachable")
+    print(said)
+elif verb == "create":
+    if (stub / "no_room").exists() and state("no_room") != "missing":
+        sys.exit("ERROR: (gcloud) there is no more capacity in the zone")
+    shutil.copy(stub / f"new.{{kind}}", stub / kind)
+    if kind == "queued-resources":
+        shutil.copy(stub / "new.tpu-vm", stub / "tpu-vm")
+elif verb == "delete":
+    for file in (kind, "tpu-vm"):
+        (stub / file).unlink(missing_ok=True)
+    for home in stub.glob("worker*"):
+        shutil.rmtree(home, ignore_errors=True)
+else:
+    count = int((stub / "workers").read_text())
+    homes = [stub / f"worker{{i}}" for i in (range(count) if flags["--worker"] == "all" else [0])]
+    status = 0
+    for home in homes:
+        home.mkdir(exist_ok=True)
+        if verb == "scp":
+            shutil.copy(names[0], home / names[1].partition(":")[2])
+            continue
+        if home.name in (stub / "silent").read_text():
+            continue
+        again = 1
+        if " follow " in flags["--command"]:
+            said = state("connection")
+            if said == "lost":
+                sys.exit(255)
+            if said == "cut":  # what the worker sent last never came
+                words = ["bash", "-c", flags["--command"]]
+                out = subprocess.run(words, cwd=home, stdout=subprocess.PIPE, text=True).stdout
+                print(out[: out.index("ending") + 3], end="", flush=True)
+                sys.exit(255)
+            again += said == "again"  # as gcloud does where ssh breaks off
+        environment = {{**os.environ, "HOME": str(home), "WORKER": home.name[-1]}}
+        for _ in range(again):
+            ended = subprocess.run(["bash", "-c", flags["--command"]], cwd=home, env=environment)
+            status = status or ended.returncode
+    sys.exit(status)
+'''
+
+# What pip would install: it ends as `ends.<worker>` says, a line a start.
+FLANX = r"""#!/usr/bin/env bash
+echo "worker $WORKER: $COLOUR $# [$2] in $PWD"
+ends=$STUB/ends.$WORKER
+end=$(head -n 1 "$ends" 2>/dev/null || true)
+[ ! -f "$ends" ] || sed -i 1d "$ends"
+case ${end:-0} in
+  lost) echo $'PREEMPTED\t2\tv4-16' >"$STUB/tpu-vm"; exit 134 ;;
+  wait) trap 'echo saving; exit 75' TERM; echo waiting; while :; do sleep 0.05; done ;;
+  *) echo "ending with ${end:-0}"; exit "${end:-0}" ;;
+esac
+"""
+UV = r"""#!/usr/bin/env bash
+echo "$PWD $*" >>"$STUB/uv"
+case $1 in
+  venv) mkdir -p venv/bin ;;
+  pip) cp "$STUB/bin/flanx" venv/bin/flanx ;;
+esac
+"""
+RECORDED = '#!/usr/bin/env bash\necho "${0##*/} $*" >>"$STUB/system"\n'
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A small repository with the scripts, one change not committed."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "launchers").mkdir()
+    for name in SCRIPTS:
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "setup.py").write_text("committed\n")
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *words], check=True)
+    (folder / "setup.py").write_text("changed\n")
+    return folder
+
+
+class Cloud:
+    """The stub's folder, and run_tpu.sh called with it."""
+
+    def __init__(self, folder, checkout):
+        self.folder, self.checkout = folder, checkout
+        (folder / "bin").mkdir()
+        programs = {"gcloud": GCLOUD.format(python=sys.executable), "flanx": FLANX, "uv": UV}
+        programs |= {"sudo": '#!/usr/bin/env bash\n"$@"\n', "mountpoint": "#!/bin/sh\nexit 1\n"}
+        programs |= dict.fromkeys(("gcsfuse", "mount", "mount.nfs", "chown"), RECORDED)
+        programs["hostname"] = '#!/bin/sh\necho "host$WORKER"\n'
+        for name, text in programs.items():
+            (folder / "bin" / name).write_text(text)
+            (folder / "bin" / name).chmod(0o755)
+        self.write("workers", "2")
+        self.write("silent", "")
+        self.write("new.tpu-vm", "READY\t2\tv4-16")
+        self.write("new.queued-resources", "WAITING_FOR_RESOURCES\t\t\nACTIVE\tmy-tpu\t")
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if k not in ("PROJECT", "ZONE")},
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "STUB": str(folder),
+            "RUN_TPU_POLL_SECONDS": "0",
+            "RUN_TPU_GRACE_SECONDS": "2",
+            "RUN_TPU_YOUNG_SECONDS": "0",
+        }
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+
+    def start(self, *words):
+        return subprocess.Popen(
+            [str(self.checkout / "run_tpu.sh"), *words],
+            env=self.environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __call__(self, *words):
+        child = self.start(*words)
+        out, err = child.communicate(timeout=60)
+        return child.returncode, out, err
+
+    def train(self, *flags, name="my-tpu"):
+        return self("train", name, "--accelerator_type=v4-16", *flags, "--", "--gin_file=it's.gin")
+
+    @property
+    def calls(self):
+        """What gcloud was asked, `compute tpus` left out."""
+        file = self.folder / "calls"
+        return [json.loads(line)[2:] for line in file.read_text().splitlines()]
+
+    def verbs(self):
+        return [
+            f"{kind} {verb}" for kind, verb, *_ in self.calls if verb in ("create", "delete", "scp")
+        ]
+
+
+@pytest.fixture
+def cloud(tmp_path, checkout):
+    yield Cloud(tmp_path, checkout)
+    for file in tmp_path.glob("worker*/flanx-run/pid"):  # of a test that failed in between
+        with contextlib.suppress(OSError):
+            os.killpg(int(file.read_text()), signal.SIGKILL)
+
+
+def test_shellcheck():
+    if shutil.which("shellcheck") is None:
+        pytest.skip("no shellcheck")
+    subprocess.run(["shellcheck", "-x", *SCRIPTS, "launchers/slurm.sbatch"], cwd=ROOT, check=True)
+
+
+def test_a_run_from_nothing(cloud):
+    """Created, mounted, installed once a worker, trained, streamed, deleted; the checkout left as it was."""
+    (cloud.folder / "my task.py").write_text("tasks\n")
+    code, out, err = cloud.train(
+        "--zone=z",
+        "--mount=gs://bucket/deep/folder=" + str(cloud.folder / "mnt/a"),
+        "--mount=nfs://10.0.0.2/share=" + str(cloud.folder / "mnt/b"),
+        "--send=my task.py",
+        "--env=COLOUR=dark blue",
+        "--create_flag=--network=n",
+        "--delete_when_done",
+    )
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            f"worker 0: dark blue 2 [--gin_file=it's.gin] in {cloud.folder}/worker0/flanx-run/work",
+            "ending with 0",
+        ],
+    ), err
+    create = next(call for call in cloud.calls if call[1] == "create")
+    assert create[2:] == [
+        "my-tpu",
+        "--zone=z",
+        "--accelerator-type=v4-16",
+        "--version=tpu-ubuntu2204-base",
+        "--network=n",
+    ]
+    assert cloud.verbs() == ["tpu-vm create", "tpu-vm scp", "tpu-vm delete"]
+    assert all("--zone=z" in call for call in cloud.calls)
+    installed = (cloud.folder / "uv").read_text().splitlines()
+    assert len(installed) == 4 and installed[1].endswith("venv/bin/python ./source[tpu]")
+    mounts = [
+        line for line in (cloud.folder / "system").read_text().splitlines() if "chown" not in line
+    ]
+    assert len(mounts) == 4
+    assert mounts[0].startswith("gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0")
+    assert mounts[0].endswith(f"--only-dir=deep/folder bucket {cloud.folder}/mnt/a")
+    assert mounts[1] == f"mount -t nfs 10.0.0.2:/share {cloud.folder}/mnt/b"
+    git = ["git", "-C", str(cloud.checkout)]
+    status = subprocess.run([*git, "status", "--short"], capture_output=True, text=True)
+    stashed = subprocess.run([*git, "stash", "list"], capture_output=True, text=True)
+    assert (status.stdout, stashed.stdout) == (" M setup.py\n", "")
+
+
+def test_preempted_twice_then_done(cloud):
+    """75 starts again where it is; a slice that is gone is made again, and gets everything again."""
+    cloud.write("ends.0", "75\nlost\n0\n")
+    cloud.write("ends.1", "75\n134\n0\n")
+    code, out, err = cloud.train("--spot")
+    assert code == 0, err
+    ends = [line for line in out.splitlines() if line.startswith("ending")]
+    assert ends == ["ending with 75", "ending with 0"]
+    made = ["tpu-vm create", "tpu-vm scp"]
+    assert cloud.verbs() == [*made, "tpu-vm delete", *made]
+    assert "starting again (2)" in err
+    source = cloud.folder / "worker1/flanx-run/source/setup.py"
+    assert source.read_text() == "changed\n"
+
+
+def test_a_failing_worker_is_shown_and_its_status_returned(cloud):
+    cloud.write("tpu-vm", "READY\t2\tv4-16")
+    cloud.write("ends.1", "65\n")
+    code, out, err = cloud.train()
+    assert code == 65
+    assert ": ending with 65" in out
+    assert "ended with status 65" in err
+    assert cloud.verbs() == ["tpu-vm scp"]  # what is there is used, and stays
+
+
+def test_restarts_are_limited(cloud):
+    cloud.write("ends.0", "75\n75\n75\n")
+    code, _, err = cloud.train("--max_restarts=1")
+    assert code == 75
+    assert "preempted 2 times" in err
+
+
+def test_slices_in_the_queue(cloud):
+    cloud.write("workers", "4")
+    cloud.write(
+        "new.queued-resources",
+        "WAITING_FOR_RESOURCES\t\t2\nPROVISIONING\t\t2\nACTIVE\tpod-0;pod-1\t",
+    )
+    cloud.write("ends.3", "75\n")
+    code, _, err = cloud.train("--slices=2", "--spot", "--project=p", name="pod")
+    assert code == 0, err
+    create = next(call for call in cloud.calls if call[1] == "create")
+    assert create[:3] == ["queued-resources", "create", "pod"]
+    assert {"--node-count=2", "--node-prefix=pod", "--spot", "--project=p"} <= set(create)
+    assert {call[2] for call in cloud.calls if call[:2] == ["tpu-vm", "describe"]} == {
+        "pod-0",
+        "pod-1",
+    }
+    follow = [call for call in cloud.calls if " follow " in " ".join(call)]
+    assert len(follow) == 2 and all("--node=0" in call and "--worker=0" in call for call in follow)
+    # Suspended, as after a preemption: everything is asked for once more, without being told how many slices.
+    cloud.write("queued-resources", "SUSPENDED\tpod-0;pod-1\t")
+    code, _, err = cloud.train(name="pod")
+    assert code == 0, err
+    assert "--node-count=2" in [call for call in cloud.calls if call[1] == "create"][-1]
+    assert cloud.verbs()[-3:] == [
+        "queued-resources delete",
+        "queued-resources create",
+        "queued-resources scp",
+    ]
+
+
+def test_lost_connections_lose_nothing_and_say_nothing_twice(cloud):
+    cloud.write("tpu-vm", "READY\t2\tv4-16\nREADY\t2\tv4-16\noffline\nREADY\t2\tv4-16")
+    cloud.write("connection", "lost\nlost\nagain")
+    code, out, err = cloud.train()
+    assert code == 0, err
+    assert out.splitlines()[1:] == ["ending with 0"]
+    assert "the connection was lost" in err
+
+
+def test_what_a_broken_connection_swallowed_is_asked_for_again(cloud):
+    cloud.write("connection", "cut\nfine")
+    code, out, err = cloud.train()
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == ["worker", "ending"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "young", "code", "starts"),
+    [
+        (("75", "134"), "0", 0, 2),  # process 1 died of what happened to process 0, or the reverse
+        (("75", "137"), "600", 137, 1),  # no memory, say: it would die again
+        (("75", "1"), "0", 1, 1),
+        (("134", "65"), "0", 65, 1),
+    ],
+)
+def test_what_the_statuses_of_the_workers_add_up_to(cloud, ends, young, code, starts):
+    cloud.environment["RUN_TPU_YOUNG_SECONDS"] = young
+    for worker, end in enumerate(ends):
+        cloud.write(f"ends.{worker}", f"{end}\n0\n")
+    found, _, err = cloud.train()
+    assert found == code, err
+    for worker in (0, 1):
+        log = (cloud.folder / f"worker{worker}/flanx-run/log").read_text()
+        assert log.count("ending with") == starts
+
+
+def test_a_run_is_started_once_however_often_it_is_asked_for(cloud):
+    """As gcloud does where ssh breaks off after the start; and a stop between two starts holds."""
+    assert cloud.train()[0] == 0
+    folder = cloud.folder / "worker1" / "flanx-run"
+    worker = ["bash", str(folder / "tpu_worker.sh")]
+    environment = {**cloud.environment, "WORKER": "1"}
+    started = (folder / "run").read_text().strip()
+    again = started.removesuffix(".0") + ".1"
+
+    def ask(*words):
+        done = subprocess.run(
+            [*worker, *words], env=environment, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout.strip()
+
+    assert ask("start", started) == "flanx-started host1"
+    assert ask("stop") == "flanx-stopping host1"
+    assert ask("start", again) == "flanx-started host1"
+    assert (folder / "log").read_text().count("ending") == 1
+    assert ask("collect", "0") == "flanx-exit host1 0 stopped"
+    assert ask("start", "other.0") == "flanx-started host1"
+    assert ask("collect", "9") == "flanx-exit host1 0"
+    assert (folder / "log").read_text().count("ending") == 2
+
+
+def test_a_run_of_which_one_worker_has_ended_is_joined_not_started(cloud):
+    cloud.write("ends.0", "wait\n0\n")
+    cloud.write("ends.1", "75\n0\n")
+    child = cloud.start("train", "my-tpu", "--accelerator_type=v4-16", "--", "--gin_file=a.gin")
+    while "waiting" not in child.stdout.readline():
+        assert child.poll() is None
+    os.killpg(child.pid, signal.SIGINT)  # Ctrl-C
+    assert "goes on" in child.communicate(timeout=60)[1]
+    second = cloud.start("train", "my-tpu", "--", "--gin_file=a.gin")
+    while "waiting" not in second.stdout.readline():
+        assert second.poll() is None
+    os.kill(int((cloud.folder / "worker0/flanx-run/pid").read_text()), signal.SIGTERM)
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 0, said
+    assert "joining it" in said
+    log = (cloud.folder / "worker1/flanx-run/log").read_text()
+    assert log.splitlines()[1::2] == ["ending with 75", "ending with 0"]
+    assert cloud.verbs().count("tpu-vm scp") == 1
+
+
+def test_a_slice_whose_name_somebody_else_chose(cloud):
+    """It is used as it is; were it looked for under another name, it would count as lost and be deleted."""
+    cloud.write("queued-resources", "ACTIVE\ttheirs\t")
+    cloud.write("tpu-vm", "READY\t2\tv4-16")
+    code, _, err = cloud.train()
+    assert code == 0, err
+    assert {call[2] for call in cloud.calls if call[:2] == ["tpu-vm", "describe"]} == {"theirs"}
+    assert cloud.verbs() == ["queued-resources scp"]
+
+
+def test_a_dead_connection_is_noticed(cloud):
+    """ssh to a machine that is gone would wait for ever."""
+    assert cloud.train()[0] == 0
+    for kind, verb, *words in cloud.calls:
+        if verb in ("ssh", "scp"):
+            assert f"--{verb}-flag=-oServerAliveInterval=15" in words, kind
+
+
+def test_logs_and_stop_want_a_run(cloud):
+    cloud.write("tpu-vm", "READY\t2\tv4-16")
+    for command in ("logs", "stop"):
+        code, _, err = cloud(command, "my-tpu")
+        assert (code, "no run was started on my-tpu" in err) == (1, True)
+
+
+def test_a_silent_worker_is_noticed(cloud):
+    cloud.write("silent", "worker1")
+    code, _, err = cloud.train()
+    assert code == 1
+    assert "1 of 2 workers answered (flanx-probe)" in err
+
+
+def test_stop_joins_and_does_not_start_again(cloud):
+    for worker in (0, 1):
+        cloud.write(f"ends.{worker}", "wait\n")
+    child = cloud.start("train", "my-tpu", "--accelerator_type=v4-16", "--", "--gin_file=a.gin")
+    while "waiting" not in child.stdout.readline():
+        assert child.poll() is None
+    code, out, _ = cloud("status", "my-tpu")
+    assert (code, out.count(" running")) == (0, 2)
+    second = cloud.start("train", "my-tpu", "--", "--gin_file=a.gin")
+    while "waiting" not in second.stdout.readline():
+        assert second.poll() is None
+    code, _, err = cloud("stop", "my-tpu")
+    assert code == 0, err
+    for process in (child, second):
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 75
+        assert "stopped on request" in said
+    assert "joining it" in said
+    assert cloud("logs", "my-tpu")[0] == 75
+    assert cloud.verbs() == ["tpu-vm create", "tpu-vm scp"]
+
+
+def test_no_room(cloud):
+    cloud.write("no_room", "full")
+    code, _, err = cloud.train()
+    assert code == 1 and "no more capacity" in err
+    cloud.write("tpu-vm", "PREEMPTED\t2\tv4-16")
+    assert cloud.train()[0] == 1
+
+
+def test_a_preempted_run_waits_for_room(cloud):
+    cloud.write("ends.0", "lost\n")
+    cloud.write("no_room", "missing\n\n\nmissing")
+    code, _, err = cloud.train()
+    assert code == 0, err
+    assert err.count("no more capacity") == 2
+
+
+def test_dry_run_calls_nothing(cloud):
+    code, out, _ = cloud.train("--slices=2", "--dry_run", "--delete_when_done", name="pod")
+    assert code == 0
+    assert not (cloud.folder / "calls").exists()
+    shown = [line.split()[3:5] for line in out.splitlines() if line.startswith("gcloud ")]
+    ran = [
+        "describe",
+        "create",
+        "describe",
+        "describe",
+        "describe",
+        "ssh",
+        "scp",
+        *["ssh"] * 4,
+        "delete",
+    ]
+    assert [verb for _, verb in shown] == ran
+    for command in ("logs", "status", "stop"):
+        code, out, err = cloud(command, "my-tpu", "--dry_run")
+        assert (code, " ssh my-tpu " in out) == (0, True), err
+    code, out, _ = cloud("down", "my-tpu", "--dry_run", "--project=it's")
+    assert code == 0
+    assert out.splitlines()[-1] == (
+        "gcloud compute tpus tpu-vm delete my-tpu '--project=it'\\''s' --quiet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "my tpu", "--", "a"], "NAME is 'my tpu'"),
+        (["train", "my-tpu"], "say what to train after --"),
+        (["fly", "my-tpu"], "no command 'fly'"),
+        (["train", "my-tpu", "--gin_file=a.gin"], "flanx train's own after --"),
+        (["train", "my-tpu", "--zone", "--", "a"], "no flag '--zone'"),
+        (["train", "my-tpu", "--mount=bucket=/mnt", "--", "a"], "write gs://bucket=/mnt/x"),
+        (["train", "my-tpu", "--send=gone.py", "--", "a"], "--send=gone.py: no such file"),
+        (["train", "my-tpu", "--accelerator_type=v5e-16", "--", "a"], "v5litepod-16"),
+        (["train", "my-tpu", "--", "--gin.MODEL_DIR=gs://b/x"], "mount the bucket"),
+        (["train", "my-tpu", "--", "a"], "give --accelerator_type="),
+        (["logs", "my-tpu"], "there is no slice 'my-tpu'"),
+    ],
+)
+def test_mistakes_in_one_line(cloud, words, message):
+    code, out, err = cloud(*words)
+    assert code == (1 if words[0] == "logs" else 2)
+    assert message in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_another_kind_of_slice_is_left_alone(cloud):
+    cloud.write("tpu-vm", "READY\t2\tv5litepod-8")
+    code, _, err = cloud.train()
+    assert code == 2
+    assert "is a v5litepod-8, not a v4-16" in err
+    cloud.write("tpu-vm", "STOPPED\t2\tv4-16")
+    code, _, err = cloud.train()
+    assert (code, "my-tpu is STOPPED" in err) == (1, True)

@@ -1,0 +1,39 @@
+"""Compiler settings: the user's stay, those that XLA does not know are left out, and this XLA knows those for GPUs."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from flanx.training import xla_flags
+
+
+def test_what_the_user_sets_stays():
+    every = xla_flags.options("gpu", {})
+    assert set(every) == {flag.name for flag in xla_flags.FLAGS["gpu"]}
+    set_here = {"XLA_FLAGS": "--xla_gpu_enable_latency_hiding_scheduler=false --xla_dump_to=x"}
+    assert set(every) - set(xla_flags.options("gpu", set_here)) == {
+        "xla_gpu_enable_latency_hiding_scheduler"
+    }
+    libtpu = {"LIBTPU_INIT_ARGS": "--xla_tpu_overlap_compute_collective_tc=false"}
+    assert "xla_tpu_overlap_compute_collective_tc" not in xla_flags.options("tpu", libtpu)
+    assert len(xla_flags.options("tpu", libtpu)) == len(xla_flags.FLAGS["tpu"]) - 1
+    assert xla_flags.options("cpu", {}) == {}
+    assert all(flag.reason and flag.source for flags in xla_flags.FLAGS.values() for flag in flags)
+
+
+def test_names_that_xla_does_not_know_are_left_out():
+    """The table's names for GPUs are known to every XLA, one for CPUs too; an invented one is not."""
+    lowered = jax.jit(lambda x: x + 1).lower(jnp.zeros(2))
+    gpu = xla_flags.options("gpu", {})
+    lowered.compile(compiler_options=gpu)
+    program = xla_flags.compiled(lowered, {"xla_of_another_day": True, **gpu})
+    assert program(jnp.ones(2)).tolist() == [2.0, 2.0]
+
+
+def test_other_errors_of_the_compiler_are_not_hidden():
+    class Broken:
+        def compile(self, compiler_options=None):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        xla_flags.compiled(Broken(), xla_flags.options("gpu", {}))
