@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ examples:
 """
 
 NO_FIT = 3
+SEARCH_COMPILES = 6
+SHOWN = 10  # rows of a search's table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="slices of this topology, joined by the data centre's network (default: 1)",
+        help="slices or servers of this topology, joined by the data centre's network (default: 1)",
     )
     parser.add_argument(
         "--estimate",
@@ -58,25 +61,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search_compiles",
         type=int,
-        default=6,
         metavar="N",
-        help="how many of the most promising settings are compiled in a search (default: 6)",
+        help=f"how many of the most promising settings a search compiles (default: {SEARCH_COMPILES})",
     )
     parser.add_argument(
         "--price_per_chip_hour", type=float, metavar="MONEY", help="tells what the run costs"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, or a list in a search"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from flanx.plan import topology
 
     where = topology.parse(args.topology, args.slices)
-    if args.price_per_chip_hour is not None and args.price_per_chip_hour < 0:
-        raise UserError(f"--price_per_chip_hour {args.price_per_chip_hour:g}: give 0 or more")
-    if args.search_compiles < 1:
-        raise UserError("--search_compiles must be at least 1; for none, add --estimate")
+    price = args.price_per_chip_hour
+    if price is not None and not 0 <= price < math.inf:
+        raise UserError(f"--price_per_chip_hour {price:g}: give 0 or more")
     estimated = args.estimate or where.chip.platform == "gpu"
+    if args.search_compiles is not None:
+        if args.search_compiles < 1:
+            raise UserError("--search_compiles must be at least 1; for none, add --estimate")
+        if estimated or not args.search:
+            raise UserError(
+                "--search_compiles is for --search on TPUs without --estimate: nothing else compiles several settings"
+            )
     if not estimated and not topology.has_compiler():
         raise UserError(
             "compiling for TPUs takes libtpu, which is not installed: pip install 'flanx[plan]', or add --estimate "
@@ -96,7 +106,7 @@ def _config(args: argparse.Namespace) -> "TrainConfig":
     from flanx.training import limits
     from flanx.training.config import TrainConfig
 
-    unset = {"MODEL_DIR": ".", "INITIAL_CHECKPOINT_PATH": None}
+    unset = {"MODEL_DIR": ".", "INITIAL_CHECKPOINT_PATH": ".", "MIXTURE_OR_TASK_NAME": "any"}
     config = gin_edge.build(TrainConfig, args, defaults=unset)
     limits.check(config)
     return config
@@ -117,6 +127,7 @@ def _one(
         facts = replace(facts, notes=(note, *facts.notes))
     mend = ""
     if not facts.memory.fits:
+        facts = advice.with_largest(config, facts)
         _say("it does not fit; looking for a setting that does")
         mend = advice.mend(config, facts, measure)
     plan = Plan(config, facts, args.price_per_chip_hour, mend)
@@ -146,15 +157,19 @@ def _search(
     from flanx.plan.report import Plan
 
     found: list[Tried] = search.search(
-        config, where, compiled=0 if estimated else args.search_compiles, say=_say
+        config,
+        where,
+        compiled=0 if estimated else args.search_compiles or SEARCH_COMPILES,
+        say=_say,
     )
     plans: list[Plan] = [Plan(c, f, args.price_per_chip_hour) for c, f in found]
     if args.json:
         print(json.dumps([plan.to_json() for plan in plans], indent=1))
     elif not plans:
-        print(f"no setting fits on {where.describe()}; take more devices or a smaller batch")
+        which = "setting" if estimated else "setting that was compiled"
+        print(f"no {which} fits on {where.describe()}; take more devices or a smaller batch")
     else:
-        print("\n".join([*search.shown(found[: args.search_compiles]), "", *plans[0].lines()]))
+        print("\n".join([*search.shown(found[:SHOWN]), "", *plans[0].lines()]))
     return 0 if plans else NO_FIT
 
 

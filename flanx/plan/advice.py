@@ -1,6 +1,7 @@
-"""Which setting makes a step fit that does not."""
+"""What makes a step too large, and which setting makes it fit."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from flanx.models.t5.config import REMAT
 from flanx.plan import settings
@@ -12,6 +13,15 @@ from flanx.training.config import TrainConfig
 
 # Of the settings that promise to fit, how many are tried in earnest.
 _TRIES = 2
+
+
+def with_largest(config: TrainConfig, facts: Facts) -> Facts:
+    """The facts with the largest buffers: by arithmetic where the compiler names none (far beyond the limit)."""
+    if facts.memory.largest:
+        return facts
+    largest = estimate(config, facts.topology).memory.largest
+    note = "XLA names no buffers; those below are by arithmetic"
+    return replace(facts, memory=replace(facts.memory, largest=largest), notes=(*facts.notes, note))
 
 
 def mend(
@@ -29,7 +39,7 @@ def mend(
         promised = estimate(other, where).memory
         if promised.total * off > promised.usable:
             continue
-        found = measure(other, where) if facts.compiled else estimate(other, where)
+        found = measure(other, where)
         if found.memory.fits:
             return (
                 f"{settings.in_words(other, config)} would make it fit: {gib(found.memory.total)} of "

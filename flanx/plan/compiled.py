@@ -13,7 +13,7 @@ from flanx.plan.sizes import bytes_on_one_device
 from flanx.plan.topology import Topology
 from flanx.training import program
 from flanx.training.config import TrainConfig
-from flanx.training.mesh import check_batch, make_mesh
+from flanx.training.mesh import check_batch, make_mesh, rules_of, undivided
 
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _LARGEST = 8
@@ -38,6 +38,8 @@ def compile_step(config: TrainConfig, where: Topology, num_tasks: int = 1) -> Fa
     params = bytes_on_one_device(built.state.params)
     optimizer = bytes_on_one_device((built.state.step, built.state.opt_state))
     usable = topology.usable_bytes(where.chip)
+    whole = undivided(built.state.params, mesh, rules_of(config.mesh))
+    notes: tuple[str, ...] = (whole,) if whole else ()
     lengths = config.data.feature_lengths
     model_flops = config.model.flops_per_step(
         config.batch_size, lengths["inputs"], lengths["targets"]
@@ -60,13 +62,13 @@ def compile_step(config: TrainConfig, where: Topology, num_tasks: int = 1) -> Fa
             {},
             True,
             time.perf_counter() - began,
+            notes,
         )
     analysis = executable.memory_analysis()
     total = analysis.peak_memory_in_bytes + analysis.generated_code_size_in_bytes
     counted = hlo_cost.cost(hlo_text.parse(executable.as_text()))
-    notes: tuple[str, ...] = ()
     if counted.unknown_loops:
-        notes = (f"{counted.unknown_loops} loop(s) of unknown length are counted once",)
+        notes += (f"{counted.unknown_loops} loop(s) of unknown length are counted once",)
     return Facts(
         topology=where,
         mesh=dict(mesh.shape),
@@ -84,20 +86,19 @@ def compile_step(config: TrainConfig, where: Topology, num_tasks: int = 1) -> Fa
 def by_kind(collectives: list[hlo_cost.Collective], slices: list[int]) -> dict[str, Traffic]:
     """Bytes that a device sends, by kind of collective; `slices[i]` is the slice of the mesh's device i.
 
-    A group that spans s slices with m members in each sends its bytes once over the network for the whole slice, so
-    each member a share of 1 / m, and the rest over the links.
+    TPUs have a collective of its own for what goes between slices; other programs have groups that span some.
     """
     found: dict[str, Traffic] = {}
     for one in collectives:
-        if one.kind == "collective-permute":
+        if one.slices:
+            link, network = 0.0, one.moved(one.slices)
+        elif one.kind == "collective-permute":
             crossing = any(slices[a] != slices[b] for a, b in one.groups)
             link, network = (0.0, one.moved(2)) if crossing else (one.moved(2), 0.0)
         else:
             members = one.members(len(slices))
             spanned = len({slices[m] for m in members})
-            inside = len(members) // spanned
-            link = one.moved(inside) if spanned > 1 else one.moved(len(members))
-            network = one.moved(spanned) / inside if spanned > 1 else 0.0
+            link, network = one.between(spanned, len(members) // spanned)
         new = Traffic(link * one.times, network * one.times, one.times)
         found[one.kind] = found.get(one.kind, Traffic()) + new
     return found

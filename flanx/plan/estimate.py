@@ -20,12 +20,15 @@ training (Rajbhandari et al. 2020, "ZeRO"; Shoeybi et al. 2019, "Megatron-LM"):
 
 import functools
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh
 
+from flanx.errors import UserError
+from flanx.models.t5 import cudnn, partition
 from flanx.models.t5.config import T5Config
 from flanx.plan import topology, traced
 from flanx.plan.facts import Buffer, Facts, Memory, Traffic
@@ -33,8 +36,8 @@ from flanx.plan.sizes import bytes_on_one_device, leaf_bytes
 from flanx.plan.topology import Topology
 from flanx.training import program
 from flanx.training.config import DataConfig, MeshConfig, TrainConfig
-from flanx.training.mesh import check_batch, make_mesh, rules_of, state_shardings
-from flanx.training.mesh_shape import AXES, mesh_shape
+from flanx.training.mesh import check_batch, make_mesh, rules_of, state_shardings, undivided
+from flanx.training.mesh_shape import AXES, check_slices, mesh_shape
 from flanx.training.state import TrainState, path_names, with_shardings
 
 _LARGEST = 8
@@ -44,17 +47,20 @@ def estimate(config: TrainConfig, where: Topology) -> Facts:
     """The same facts that `flanx.plan.compiled.compile_step` gets of a compiler, by arithmetic.
 
     Raises:
-      UserError: a mesh that does not make up the devices, or a batch that does not split over them.
+      UserError: a mesh that does not make up the devices, a batch that does not split over them, or attention by a
+        kernel that does not take it.
     """
     began = time.perf_counter()
-    mesh = AbstractMesh(mesh_shape(config.mesh, where.devices, where.slices), AXES)
+    shape = mesh_shape(config.mesh, where.devices, where.slices)
+    if where.chip.platform == "tpu":
+        check_slices(shape, where.slices)
+    mesh = AbstractMesh(shape, AXES)
     check_batch(mesh, config.batch_size, config.microbatches)
     rows = config.batch_size // config.microbatches // (mesh.shape["replica"] * mesh.shape["data"])
     lengths = config.data.feature_lengths
     sizes = (lengths["inputs"], lengths["targets"])
+    fused = _fused(config.model, *sizes, where.chip.platform)
     share = traced.share_of(config.model, mesh.shape["model"])
-    fused = where.chip.platform == "gpu" and config.model.attention != "xla"
-    fused = fused and config.model.dtype == "bfloat16"
     whole = traced.trace(share, config.loss, *sizes, fused)
     one = replace(share, num_encoder_layers=1, num_decoder_layers=1, remat="none")
     layer = traced.trace(one, config.loss, *sizes, fused)
@@ -97,7 +103,34 @@ def estimate(config: TrainConfig, where: Topology) -> Facts:
         traffic=_traffic(config, share, mesh, where, rows),
         compiled=False,
         seconds=time.perf_counter() - began,
+        notes=tuple(_notes(config, state, mesh, where)),
     )
+
+
+def _fused(model: T5Config, inputs: int, targets: int, platform: str) -> bool:
+    """Whether attention is NVIDIA's kernel (`flanx.models.t5.cudnn` has its conditions).
+
+    Raises:
+      UserError: the run asks for it where it cannot be.
+    """
+    if platform != "gpu":
+        cudnn.check(model, inputs, targets, platform)
+        return False
+    shapes = model.head_dim % 8 == 0 and model.head_dim <= 128 and not (inputs % 2 or targets % 2)
+    can = shapes and model.dtype == "bfloat16"
+    if model.attention == "cudnn" and not can:
+        raise UserError(
+            "T5Config.attention = 'cudnn' takes bfloat16, a head_dim that is a multiple of 8 up to 128, and even "
+            "lengths: set it to 'auto', which takes XLA then"
+        )
+    return can and model.attention != "xla"
+
+
+def _notes(config: TrainConfig, state: TrainState, mesh: Any, where: Topology) -> Iterator[str]:
+    if whole := undivided(state.params, mesh, rules_of(config.mesh)):
+        yield whole
+    if config.model.dtype == "float32" and where.chip.platform == "gpu":
+        yield "activations are float32, and times are those of bfloat16, the faster by a factor of two or more"
 
 
 def _state(config: TrainConfig, mesh: Any) -> TrainState:
@@ -124,7 +157,7 @@ def _abstract_state(network: T5Config, optimizer: Any, schedule: Any) -> TrainSt
 
 
 def _is_sharded(config: TrainConfig) -> bool:
-    return "data" in str(rules_of(config.mesh)["embed"])
+    return "data" in partition.as_tuple(rules_of(config.mesh)["embed"])
 
 
 def _layer_weights(config: T5Config) -> int:

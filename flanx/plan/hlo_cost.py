@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flanx.plan.hlo_groups import replica_groups
+from flanx.plan.hlo_groups import replica_groups, slices_spanned
 from flanx.plan.hlo_text import Array, Instruction, Program
 from flanx.plan.hlo_traffic import traffic
 
@@ -25,6 +25,14 @@ COLLECTIVES = (
     "collective-permute",
     "collective-broadcast",
 )
+# What a TPU calls a collective between slices: a `send` of what every device has left after one inside its slice.
+_TRANSFERS = {
+    "ALL_GATHER": "all-gather",
+    "REDUCE_SCATTER": "reduce-scatter",
+    "ALL_REDUCE": "all-reduce",
+    "ALL_TO_ALL": "all-to-all",
+    "ONE_TO_ONE": "collective-permute",
+}
 # Instructions that move nothing by themselves.
 _FREE = {
     "parameter",
@@ -57,6 +65,7 @@ class Collective:
       groups: devices that take part together, each a tuple of their places in the mesh; empty for all.
       times: how often it runs in a step.
       source: the `op_name` of the computation it serves.
+      slices: over so many slices each device exchanges with its like in the others; 0 where the groups say it all.
     """
 
     kind: str
@@ -65,6 +74,7 @@ class Collective:
     groups: tuple[tuple[int, ...], ...]
     times: int
     source: str = ""
+    slices: int = 0
 
     def members(self, devices: int) -> tuple[int, ...]:
         """The first group, or all devices."""
@@ -80,6 +90,19 @@ class Collective:
             return float(self.payload * (n - 1))
         share = self.payload * (n - 1) / n
         return 2 * share if self.kind == "all-reduce" else share
+
+    def between(self, slices: int, inside: int) -> tuple[float, float]:
+        """Bytes that each device must send over links and over the network, `inside` devices of each slice taking part.
+
+        Whatever can be is added up before it leaves a slice, and passed on inside the slice that it reaches.
+        """
+        if slices == 1:
+            return self.moved(inside), 0.0
+        if self.kind == "all-gather":
+            return self.moved(inside) * slices, self.moved(slices)
+        if self.kind in ("all-to-all", "ragged-all-to-all"):
+            return self.moved(inside) / slices, self.moved(slices)
+        return self.moved(inside), self.moved(slices) / inside
 
 
 @dataclass
@@ -164,6 +187,10 @@ def _compute(
         # An all-reduce of which each device takes its part at once: a TPU runs the two as a reduce-scatter.
         kind = "reduce-scatter" if scattered and kind == "all-reduce" else kind
         found.collectives.append(_collective(kind, one, computation, times))
+    transfer = re.search(r'_xla_megascale_transfer_type="(\w+)"', one.attributes)
+    if one.opcode == "send" and transfer and transfer[1] in _TRANSFERS:
+        kind = _TRANSFERS[transfer[1]]
+        found.collectives.append(_collective(kind, one, computation, times))
     for name in one.called("calls"):
         inner = program.computations.get(name, {})
         scatters = scattered or name.startswith("all-reduce-scatter")
@@ -247,5 +274,11 @@ def _collective(
     payload = sum(array.bytes for each in inputs for array in each.arrays)
     source = re.search(r'op_name="([^"]*)"', one.attributes)
     return Collective(
-        kind, one.name, payload, replica_groups(one.attributes), times, source[1] if source else ""
+        kind,
+        one.name,
+        payload,
+        replica_groups(one.attributes),
+        times,
+        source[1] if source else "",
+        slices_spanned(one.attributes) if one.opcode == "send" else 0,
     )

@@ -32,6 +32,20 @@ def replica_groups(attributes: str) -> tuple[tuple[int, ...], ...]:
     )
 
 
+def slices_spanned(attributes: str) -> int:
+    """How many slices one group of a TPU's transfer between slices spans; 2, the fewest, where it does not say.
+
+    Slices count from 1: `"{1,2,3}x{0:3}"` is each of cores 0 to 3 with its like in slices 1, 2 and 3; written out, core
+    3 of slice 2 is 200003.
+    """
+    product = re.search(r'_xla_megascale_target="\{([\d,:]+)\}x', attributes)
+    if product:
+        ends = [tuple(int(n) for n in part.split(":")) for part in product[1].split(",")]
+        return sum(end[-1] - end[0] + 1 for end in ends)
+    written = re.search(r"_xla_megascale_target=\{\{([\d,]+)\}", attributes)
+    return len({int(n) // 100_000 for n in written[1].split(",")}) if written else 2
+
+
 def _mesh_groups(attributes: str) -> tuple[tuple[int, ...], ...]:
     found = re.search(
         r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(([^{]*)\))?\s*\{([^}]*)\}", attributes

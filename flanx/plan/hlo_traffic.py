@@ -20,6 +20,10 @@ def traffic(program: Program, one: Instruction, computation: dict[str, Instructi
         # (destination, source, ...): one of the two is the cores' memory, or both are HBM.
         moved = min(a.bytes for a in one.arrays[:2])
         return float(sum(moved for a in one.arrays[:2] if a.space == 0))
+    if one.opcode == "send":  # (what is sent, ...): no copy of it
+        return float(sum(_hbm(o.arrays) for o in operands))
+    if one.opcode in ("all-gather-start", "collective-permute-start"):  # (operands, results, ...)
+        return float(_hbm(one.arrays))
     wholes = [float(_hbm(o.arrays)) for o in operands]
     inner = _body(program, one)
     if not inner:

@@ -131,7 +131,8 @@ class Plan:
             lines.append(f"  {gib(one.bytes):>9} GiB   {one.shape} {_short(one.what)}".rstrip())
         return [
             *lines,
-            self.mend or "No single setting makes it fit; take more devices or a smaller batch",
+            self.mend
+            or "No setting that was tried makes it fit; --search tries more, else take more devices or a smaller batch",
         ]
 
     def _step(self) -> list[str]:
@@ -139,9 +140,9 @@ class Plan:
         ideal = facts.model_flops / facts.topology.devices
         lines = [
             "A step of each device",
-            f"  FLOPs        {facts.flops / 1e12:>9.3f} T     {facts.flops / ideal:.2f} of its share of the model's "
+            f"  {'FLOPs':<18} {facts.flops / 1e12:>9.3f} T     {facts.flops / ideal:.2f} of its share of the model's "
             f"own, {facts.model_flops:.4g}",
-            f"  HBM          {facts.hbm_bytes / _GB:>9.3f} GB",
+            f"  {'HBM':<18} {facts.hbm_bytes / _GB:>9.3f} GB",
         ]
         for kind, traffic in sorted(facts.traffic.items()):
             over = (
@@ -151,7 +152,9 @@ class Plan:
             )
             total = traffic.link_bytes + traffic.network_bytes
             times = f"in {traffic.count}"
-            lines.append(f"  {kind:<18} {total / _GB:>3.3f} GB {times}{', ' if over else ''}{over}")
+            lines.append(
+                f"  {kind:<18} {total / _GB:>9.3f} GB    {times}{', ' if over else ''}{over}"
+            )
         return lines
 
     def _time(self) -> list[str]:
@@ -166,14 +169,13 @@ class Plan:
             f"  MFU          {roofline.mfu(facts, times.bound):>12.1%}   at most; "
             f"{roofline.mfu(facts, times.serial):.1%} if nothing overlaps with communication",
         ]
-        if steps:
-            hours = roofline.hours(steps, times.bound)
-            chip_hours = hours * facts.topology.devices
-            lines.append(
-                f"  {steps:,} steps take at least {hours:,.2f} hours, {chip_hours:,.1f} chip-hours"
-                + ("" if self.price is None else f", {chip_hours * self.price:,.2f} in money")
-            )
-        return lines
+        hours = roofline.hours(steps, times.bound)
+        chip_hours = hours * facts.topology.devices
+        cost = "" if self.price is None else f", {chip_hours * self.price:,.2f} in money"
+        return [
+            *lines,
+            f"  {steps:,} steps take at least {hours:,.2f} hours, {chip_hours:,.1f} chip-hours{cost}",
+        ]
 
 
 def settings(config: TrainConfig, facts: Facts) -> dict[str, Any]:

@@ -15,9 +15,12 @@ from flanx.plan.facts import Facts
 from flanx.plan.report import ms
 from flanx.plan.topology import Topology
 from flanx.training.config import TrainConfig
+from flanx.training.mesh_shape import mesh_shape
 
 # Arithmetic may be wrong by a quarter about memory: a setting so much too large is not yet ruled out.
 _DOUBT = 1.25
+# Where none of those compiled fits, as many again are: the fastest that still fit if arithmetic is as wrong about them.
+_ROUNDS = 2
 
 Tried = tuple[TrainConfig, Facts]
 Say = Callable[[str], None]
@@ -29,17 +32,20 @@ def search(config: TrainConfig, where: Topology, *, compiled: int, say: Say) -> 
     Args:
       config: the run; its batch, lengths and network stay as they are.
       where: the devices.
-      compiled: how many settings the compiler is asked about; 0 for arithmetic alone.
+      compiled: how many settings the compiler is asked about, and once more as many if none of them fits; 0 for
+        arithmetic alone.
       say: told what is going on.
 
     Raises:
-      UserError: no setting splits the batch over the devices.
+      UserError: no setting splits the batch over the devices, or none could be compiled.
     """
     candidates = list(settings.every(config, where))
     if not candidates:
+        mesh_shape(settings.changed(config, model=1).mesh, where.devices, where.slices)
+        fewest = where.devices // (where.per_slice & -where.per_slice)
         raise UserError(
-            f"no mesh splits BATCH_SIZE = {config.batch_size} over {where.devices} devices: with heads and mlp_dim in "
-            "mind, give a batch that a larger part of them divides"
+            f"no mesh splits BATCH_SIZE = {config.batch_size} over {where.devices} devices, of which at most "
+            f"{where.devices // fewest} can share a row: give a multiple of {fewest}"
         )
     say(f"{len(candidates)} settings split the batch over {where.devices} devices")
     guesses: list[Tried] = []
@@ -52,17 +58,41 @@ def search(config: TrainConfig, where: Topology, *, compiled: int, say: Say) -> 
     likely.sort(key=_rank)
     if not compiled:
         return likely
-    found: list[Tried] = []
-    chosen = likely[:compiled]
-    for number, (one, _) in enumerate(chosen, 1):
-        facts = compile_apart(one, where)
+    for _ in range(_ROUNDS):
+        tried = _compiled(likely[:compiled], where, say)
+        found = [(one, facts) for one, _, facts in tried if facts.memory.fits]
+        if found:
+            return sorted(found, key=_rank)
+        off = max((facts.memory.total / guess.memory.total for _, guess, facts in tried), default=1)
+        likely = [
+            one for one in likely[compiled:] if one[1].memory.total * off <= one[1].memory.usable
+        ]
+    return []
+
+
+def _compiled(
+    chosen: Sequence[Tried], where: Topology, say: Say
+) -> list[tuple[TrainConfig, Facts, Facts]]:
+    """Each setting with what arithmetic and the compiler say; without those that the compiler cannot do.
+
+    Raises:
+      UserError: it can do none of them.
+    """
+    found: list[tuple[TrainConfig, Facts, Facts]] = []
+    for number, (one, guess) in enumerate(chosen, 1):
+        try:
+            facts = compile_apart(one, where)
+        except UserError as error:
+            if number == len(chosen) and not found:
+                raise
+            say(f"compiled {number} of {len(chosen)}: {describe(one, guess)}: {error}")
+            continue
         verdict = "fits" if facts.memory.fits else "does not fit"
         say(
             f"compiled {number} of {len(chosen)} in {facts.seconds:.0f} s: {describe(one, facts)}: {verdict}"
         )
-        if facts.memory.fits:
-            found.append((one, facts))
-    return sorted(found, key=_rank)
+        found.append((one, guess, facts))
+    return found
 
 
 def compile_apart(config: TrainConfig, where: Topology) -> Facts:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from flanx.errors import UserError
+from flanx.models.t5 import partition
 from flanx.models.t5.config import REMAT
 from flanx.plan.topology import Topology
 from flanx.training.config import TrainConfig
-from flanx.training.mesh_shape import mesh_shape
+from flanx.training.mesh_shape import mesh_shape, over_slices
 
-PRESETS = ("replicated", "fully_sharded")
+PRESETS = tuple(partition.PRESETS)
 
 
 def changed(
@@ -40,8 +41,10 @@ def splits(config: TrainConfig, where: Topology, *, whole: bool = True) -> bool:
     What does not divide by `model` is computed by every device of it alike: right, and a waste.
     """
     try:
-        replica, data, model = mesh_shape(config.mesh, where.devices, where.slices)
+        shape = replica, data, model = mesh_shape(config.mesh, where.devices, where.slices)
     except UserError:
+        return False
+    if where.chip.platform == "tpu" and over_slices(shape, where.slices) is None:
         return False
     if config.batch_size % (replica * data * config.microbatches):
         return False
@@ -63,7 +66,7 @@ def split_over(config: TrainConfig, where: Topology) -> tuple[TrainConfig, str]:
         if splits(other, where, whole=whole):
             return other, (
                 f"BATCH_SIZE = {config.batch_size} does not split over replica x data = {replica * data}: planned "
-                f"with MeshConfig.model = {model * factor}, which flanx train must be told as well"
+                f"with {in_words(other, config)}, which flanx train must be told as well"
             )
     return config, ""
 
@@ -91,8 +94,9 @@ def in_words(config: TrainConfig, before: TrainConfig) -> str:
     words = []
     if config.mesh.parameters != before.mesh.parameters:
         words.append(f'MeshConfig.parameters = "{config.mesh.parameters}"')
-    if config.mesh.model != before.mesh.model:
-        words.append(f"MeshConfig.model = {config.mesh.model}")
+    for axis in ("data", "model"):
+        if (size := getattr(config.mesh, axis)) != getattr(before.mesh, axis):
+            words.append(f"MeshConfig.{axis} = {size}")
     if config.microbatches != before.microbatches:
         words.append(f"TrainConfig.microbatches = {config.microbatches}")
     if config.model.remat != before.model.remat:

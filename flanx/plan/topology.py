@@ -8,6 +8,8 @@ import importlib.util
 import math
 import os
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,7 @@ _SHAPES_3D = {
     1024: (8, 8, 16),
     2048: (8, 16, 16),
     4096: (16, 16, 16),
+    6144: (16, 16, 24),
 }
 _SHAPES_2D = {
     1: (1, 1),
@@ -43,6 +46,10 @@ _SHAPES_2D = {
     128: (8, 16),
     256: (16, 16),
 }
+# Of three dimensions: these, and any in whole cubes of 4 x 4 x 4, up to the largest slice there is.
+_PARTS_OF_A_CUBE = {(1, 2, 2), (2, 2, 2), (2, 2, 4), (2, 4, 4)}
+_MOST_CHIPS = {"v4": 4096, "v5p": 6144}
+_MOST_GPUS = 16  # that NVLink or PCIe joins in one server
 _FORMS = (
     "write v4:8x8x8 (chips), v4-1024 (as Google names it), h200:8 (one server) or h100:8x4 (four)"
 )
@@ -125,18 +132,38 @@ def parse(text: str, slices: int = 1) -> Topology:
         raise UserError(
             f"--topology {text}: a {name} slice has {_DIMENSIONS[name]} dimensions, as in {example}"
         )
+    _check_slice(text, name, numbers)
     return Topology(chip, numbers, slices)
+
+
+def _check_slice(text: str, name: str, shape: tuple[int, ...]) -> None:
+    """Refuses a slice that Google does not have, which XLA would compile for all the same."""
+    if len(shape) == 2:
+        if tuple(sorted(shape)) not in _SHAPES_2D.values():
+            known = ", ".join(f"{a}x{b}" for a, b in _SHAPES_2D.values())
+            raise UserError(f"--topology {text}: {name} slices are {known}; --slices joins several")
+        return
+    cubes = all(n % 4 == 0 for n in shape)
+    if (not cubes and tuple(sorted(shape)) not in _PARTS_OF_A_CUBE) or (
+        math.prod(shape) > _MOST_CHIPS[name]
+    ):
+        raise UserError(
+            f"--topology {text}: {name} slices are 2x2x1, 2x2x2, 2x2x4, 2x4x4, and any multiples of 4 up to "
+            f"{_MOST_CHIPS[name]:,} chips; --slices joins several"
+        )
 
 
 def _shape_of(text: str, name: str, numbers: tuple[int, ...]) -> tuple[int, ...]:
     """The shape behind one of Google's names."""
     if name not in _CORES or len(numbers) != 1:
         raise UserError(f"--topology {text}: {_FORMS}")
-    shapes = _SHAPES_3D if _DIMENSIONS[name] == 3 else _SHAPES_2D
+    every: Mapping[int, tuple[int, ...]] = _SHAPES_3D if _DIMENSIONS[name] == 3 else _SHAPES_2D
     chips, rest = divmod(numbers[0], _CORES[name])
+    shapes = {n: s for n, s in every.items() if n <= _MOST_CHIPS.get(name, n)}
     if rest or chips not in shapes:
         known = ", ".join(f"{name}-{n * _CORES[name]}" for n in shapes)
-        raise UserError(f"--topology {text}: known are {known}; any other by its shape in chips")
+        other = "; any other by its shape in chips" if _DIMENSIONS[name] == 3 else ""
+        raise UserError(f"--topology {text}: known are {known}{other}")
     return shapes[chips]
 
 
@@ -144,6 +171,11 @@ def _servers(text: str, chip: Chip, numbers: tuple[int, ...], slices: int) -> To
     if len(numbers) > 2 or (len(numbers) == 2 and slices > 1):
         raise UserError(
             f"--topology {text}: GPUs are {chip.name}:8, or {chip.name}:8x4 for four servers of 8"
+        )
+    if numbers[0] > _MOST_GPUS:
+        raise UserError(
+            f"--topology {text}: no server has {numbers[0]} GPUs; {chip.name}:8x{-(-numbers[0] // 8)} is "
+            f"{-(-numbers[0] // 8)} servers of 8"
         )
     return Topology(chip, numbers[:1], numbers[1] if len(numbers) == 2 else slices)
 
@@ -164,8 +196,10 @@ GPU_SHARE = 0.92
 
 
 def prepare_environment() -> None:
-    """Before JAX is imported: computations here go to the CPU, and libtpu looks for no TPU and says nothing."""
+    """Before JAX computes anything: that is done on the CPU here, and libtpu looks for no TPU and says nothing."""
     os.environ["JAX_PLATFORMS"] = "cpu"
+    if "jax" in sys.modules:  # which reads the environment once
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
     # Nothing is run on a TPU, so neither other plans nor a training run here need be kept away from it.
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
@@ -189,7 +223,7 @@ def tpu_devices(topology: Topology) -> list[Any]:
     """Compile-only `jax.Device`s of a TPU slice that is not there.
 
     Raises:
-      UserError: libtpu is not installed, or knows no such slice.
+      UserError: libtpu is not installed, or does not compile for such a slice.
     """
     if not has_compiler():
         raise UserError(
@@ -209,5 +243,7 @@ def tpu_devices(topology: Topology) -> list[Any]:
         found = topologies.get_topology_desc(topology.name, "tpu", **options)
     except Exception as error:  # whatever the library raises, it is about the name
         said = " ".join(str(error).split())[:200]
-        raise UserError(f"--topology {topology.name}: libtpu has no such slice ({said})") from error
+        raise UserError(
+            f"--topology {topology.name}: libtpu does not compile for it ({said})"
+        ) from error
     return list(found.devices)

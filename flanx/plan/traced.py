@@ -48,6 +48,7 @@ def share_of(config: T5Config, model: int) -> T5Config:
 
     return replace(
         config,
+        attention="xla",  # `trace` is told apart whether it is fused
         num_heads=part(config.num_heads),
         mlp_dim=part(config.mlp_dim),
         vocab_size=part(config.vocab_size),
@@ -68,7 +69,7 @@ def trace(
       fused: attention by a kernel that never writes its logits (`flanx.models.t5.cudnn`).
     """
     # Scanned or not, the same is kept; a scan is traced in a twentieth of the time.
-    config = replace(config, scan_layers=True, attention="xla")
+    config = replace(config, scan_layers=True)
     # So few rows are traced that their logits need not be cut.
     loss = replace(loss, chunks=loss.chunks or 1)
     lengths = {"inputs": inputs, "targets": targets}

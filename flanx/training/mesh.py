@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from flanx.errors import UserError, did_you_mean
 from flanx.models.t5 import partition
 from flanx.training.config import MeshConfig
-from flanx.training.mesh_shape import AXES, mesh_shape, over_slices
+from flanx.training.mesh_shape import AXES, check_slices, mesh_shape, over_slices
 from flanx.training.state import TrainState, path_names
 
 REPLICATED: partition.Rules = partition.PRESETS["replicated"]
@@ -35,7 +35,12 @@ def rules_of(config: MeshConfig) -> partition.Rules:
                 f"MeshConfig.rules: no axis of T5 is named '{name}', only {', '.join(partition.NAMES)}"
                 f"{did_you_mean(name, partition.NAMES)}"
             )
-        for axis in partition.as_tuple(places):
+        chosen = partition.as_tuple(places)
+        if len(set(chosen)) < len(chosen):
+            raise UserError(
+                f"MeshConfig.rules: '{name}' lies on {', '.join(chosen)}: name each axis once"
+            )
+        for axis in chosen:
             if axis not in AXES:
                 raise UserError(
                     f"MeshConfig.rules: '{name}' cannot lie on '{axis}', only on {', '.join(AXES)}"
@@ -58,11 +63,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     found = list(jax.devices() if devices is None else devices)
     slices = _slices(found)
     shape = mesh_shape(config, len(found), len(slices))
-    if found[0].platform == "tpu" and over_slices(shape, len(slices)) is None:
-        raise UserError(
-            f"MeshConfig: model={shape[2]} would reach over slices, which no fast links join: give a divisor of the "
-            f"{len(slices[0])} devices of one"
-        )
+    if found[0].platform == "tpu":
+        check_slices(shape, len(slices))
     return Mesh(arranged(slices, shape), AXES, axis_types=(AxisType.Auto,) * 3)
 
 

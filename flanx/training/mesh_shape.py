@@ -39,6 +39,19 @@ def over_slices(shape: tuple[int, int, int], slices: int) -> tuple[int, int] | N
     return None if data % rest else (outer, rest)
 
 
+def check_slices(shape: tuple[int, int, int], slices: int) -> None:
+    """Tensor parallelism stays inside a slice of a TPU.
+
+    Raises:
+      UserError: `model` is spread over several.
+    """
+    if over_slices(shape, slices) is None:
+        raise UserError(
+            f"MeshConfig: model={shape[2]} would reach over slices, which no fast links join: give a divisor of the "
+            f"{math.prod(shape) // slices} devices of one"
+        )
+
+
 def _mend(replica: int, model: int, devices: int) -> str:
     if devices % (replica * model) == 0:
         return f"set data={devices // (replica * model)}, or data=-1 for what is left"

@@ -132,7 +132,62 @@ def test_a_search_ranks_by_time_and_asks_the_compiler_about_the_best(monkeypatch
     assert first <= second
     assert said[0].endswith("settings split the batch over 4 devices")
     assert said[-1].startswith("compiled 2 of 2")
-    with pytest.raises(UserError, match="no mesh splits BATCH_SIZE = 7"):
+    with pytest.raises(UserError, match="over 6 devices, of which at most 2 can .* multiple of 3"):
         search.search(
             replace(RUN, batch_size=7), topology.parse("h100:6"), compiled=0, say=said.append
         )
+
+
+def test_a_search_goes_on_where_arithmetic_was_wrong(monkeypatch):
+    """The compiler finds twice the memory: of what was promised to fit first, nothing does."""
+    monkeypatch.setattr(settings, "REMAT", ("full",))
+    guesses = [one for one, _ in search.search(RUN, SERVER, compiled=0, say=len)]
+    totals = [estimate(one, SERVER).memory.total for one in guesses]
+    monkeypatch.setattr(topology, "usable_bytes", lambda chip: 2 * min(totals) + 1)
+
+    def compiler(config, where):
+        facts = estimate(config, where)
+        memory = replace(facts.memory, activations=facts.memory.activations + facts.memory.total)
+        return replace(facts, memory=memory)
+
+    monkeypatch.setattr(search, "compile_apart", compiler)
+    said = []
+    found = search.search(RUN, SERVER, compiled=2, say=said.append)
+    assert [line.rpartition(": ")[2] for line in said[-3:-1]] == ["does not fit", "does not fit"]
+    assert found[0][1].memory.total == 2 * min(totals)
+
+    def broken(config, where):
+        raise UserError("XLA could not compile the step")
+
+    monkeypatch.setattr(search, "compile_apart", broken)
+    with pytest.raises(UserError, match="XLA could not"):
+        search.search(RUN, SERVER, compiled=2, say=said.append)
+
+
+def test_tensor_parallelism_over_slices_is_refused_without_a_compiler_too():
+    wide = settings.changed(replace(RUN, mesh=MeshConfig(replica=1)), model=8)
+    two = topology.parse("v5e:2x2", 2)
+    assert not settings.splits(wide, two)
+    with pytest.raises(UserError, match="model=8 would reach over slices"):
+        estimate(wide, two)
+
+
+def test_the_kernel_s_conditions_decide_whether_attention_is_fused():
+    def activations(**changes):
+        return estimate(replace(RUN, model=replace(NETWORK, **changes)), SERVER).memory.activations
+
+    assert activations() == activations(attention="cudnn") < activations(attention="xla")
+    assert activations(head_dim=12) == activations(head_dim=12, attention="xla")
+    with pytest.raises(UserError, match="a multiple of 8"):
+        activations(head_dim=12, attention="cudnn")
+    with pytest.raises(UserError, match="TPUs, not NVIDIA"):
+        estimate(replace(RUN, model=replace(NETWORK, attention="cudnn")), topology.parse("v5e-4"))
+
+
+def test_buffers_are_named_where_the_compiler_names_none():
+    facts = estimate(RUN, SERVER)
+    silent = replace(facts, memory=replace(facts.memory, largest=()), compiled=True)
+    named = advice.with_largest(RUN, silent)
+    assert named.memory.largest == facts.memory.largest
+    assert named.notes == ("XLA names no buffers; those below are by arithmetic",)
+    assert advice.with_largest(RUN, facts) is facts

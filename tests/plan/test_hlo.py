@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from flanx.plan import hlo_cost, hlo_groups, hlo_text
+from flanx.plan.compiled import by_kind
+from flanx.plan.facts import Traffic
 from flanx.plan.hlo_text import Array
 
 # Twelve layers scanned on a TPU: each layer's kernel gathered inside the loop, the product as a convolution, and a
@@ -157,6 +159,39 @@ ENTRY %main (p: f32[64,128]) -> f32[128,128] {{
 }}"""
     (found,) = hlo_cost.cost(hlo_text.parse(text)).collectives
     assert (found.kind, found.times, found.moved(2)) == ("all-gather", 1, 64 * 128 * 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "sent"),
+    [
+        ("ALL_REDUCE", '"{1,2,3}x{0:3}"', 2 * 4096 * 2 / 3),
+        ("ALL_REDUCE", '"{1:4}x{0:3}"', 2 * 4096 * 3 / 4),
+        ("ALL_GATHER", "{{100000,300000},{200000,400000}}", 4096),
+        ("REDUCE_SCATTER", "{{100000,100001,200000,200001}}", 4096 / 2),
+        ("ONE_TO_ONE", "{{100000,200000}}", 4096),
+    ],
+)
+def test_what_a_tpu_sends_between_slices_goes_over_the_network(kind, target, sent):
+    attributes = (
+        "channel_id=1, is_host_transfer=true, frontend_attributes={_xla_megascale_target="
+        f'{target},_xla_megascale_transfer_type="{kind}"}}'
+    )
+    text = f"""
+ENTRY %main (p: f32[8,128]) -> f32[] {{
+  %p = f32[8,128]{{1,0}} parameter(0)
+  %go = token[] after-all()
+  %send = (f32[8,128]{{1,0}}, u32[], token[]) send(%p, %go), {attributes}
+  %recv = (f32[8,128]{{1,0}}, u32[], token[]) recv(%go), {attributes}
+  ROOT %end = token[] send-done(%send), channel_id=1
+}}"""
+    found = hlo_cost.cost(hlo_text.parse(text))
+    assert by_kind(found.collectives, [0, 0, 1, 1])[_kind(kind)] == Traffic(0.0, sent, 1)
+    assert found.hbm_bytes == 4096 + 4096 + 4  # read, written, and the number beside it
+
+
+def _kind(transfer):
+    names = {"ONE_TO_ONE": "collective-permute"}
+    return names.get(transfer, transfer.lower().replace("_", "-"))
 
 
 def test_what_is_no_program_is_refused():

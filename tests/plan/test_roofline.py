@@ -54,8 +54,11 @@ def test_a_group_inside_a_slice_uses_links_and_one_between_slices_the_network():
     slices = [0, 0, 0, 0, 1, 1, 1, 1]
     found = by_kind([inside, across, both], slices)
     assert found["all-reduce"] == Traffic(10 * 2 * 800 * 3 / 4, 2 * 800 / 2, 11)
-    # Each slice sends its 400 bytes over once: a quarter by each of its members.
-    assert found["all-gather"] == Traffic(100 * 3, 100 / 4, 1)
+    # Each device sends its 100 bytes over once, and passes on inside its slice these and the 100 that it received.
+    assert found["all-gather"] == Traffic(2 * 100 * 3, 100, 1)
+    # An eighth of 800 bytes is for each device: three others of the slice, four beyond it.
+    spread = Collective("all-to-all", "d", 800, (), times=1)
+    assert by_kind([spread], slices)["all-to-all"] == Traffic(300, 400, 1)
 
 
 def test_a_permute_crosses_where_its_pairs_do():

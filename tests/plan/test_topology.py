@@ -16,6 +16,8 @@ from flanx.plan import topology
         ("v4-512", 256, "v4:4x8x8 (256 chips, v4-512)"),
         ("v5p-64", 32, "v5p:2x4x4 (32 chips, v5p-64)"),
         ("v5e-16", 16, "v5e:4x4 (16 chips, v5e-16)"),
+        ("v5p-12288", 6144, "v5p:16x16x24 (6144 chips, v5p-12288)"),
+        ("v4:4x2x4", 32, "v4:4x2x4 (32 chips, v4-64)"),
         ("v5litepod-256", 256, "v5e:16x16 (256 chips, v5e-256)"),
         ("V6E:16x16", 256, "v6e:16x16 (256 chips, v6e-256)"),
         ("h200:8", 8, "h200:8 (8 GPUs, 1 server)"),
@@ -47,6 +49,12 @@ def test_slices_multiply():
         ("h100:8x4", 2, "four servers of 8"),
         ("v5e:0x4", 1, "at least 1"),
         ("v5e:4x4", 0, "--slices 0"),
+        ("v5e:32x32", 1, "v5e slices are 1x1, 2x2, .*16x16; --slices joins several"),
+        ("v6e:3x5", 1, "v6e slices are"),
+        ("v4:3x3x3", 1, "any multiples of 4 up to 4,096 chips"),
+        ("v4:16x16x20", 1, "up to 4,096 chips"),
+        ("v4-12288", 1, "known are v4-8, .*v4-8192;"),
+        ("h100:32", 1, "no server has 32 GPUs; h100:8x4 is 4 servers of 8"),
     ],
 )
 def test_what_does_not_exist_is_refused(text, slices, words):

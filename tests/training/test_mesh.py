@@ -159,6 +159,10 @@ def test_the_model_axis_stays_inside_a_slice_of_a_tpu():
             "'embed' cannot lie on 'modle', only on replica, data, model; did you mean 'model'?",
         ),
         (MeshConfig(rules={"mlp": ("data", "x")}), "'mlp' cannot lie on 'x'"),
+        (
+            MeshConfig(rules={"mlp": ("model", "model")}),
+            "'mlp' lies on model, model: name each axis once",
+        ),
         (MeshConfig(rules={"batch": "data"}), "'batch' always lies on replica and data"),
     ],
 )
