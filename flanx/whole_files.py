@@ -1,18 +1,20 @@
 """Files that a reader finds old or new, never in part, whatever stops the writer."""
 
 import os
-import uuid
 
 from etils import epath
 
-TEMPORARY = ".tmp-"  # how a file that is not finished begins; a killed writer leaves it
+from flanx.data import temporary as temporaries
 
 
 def write(path: os.PathLike[str] | str, content: str | bytes) -> None:
-    """Writes beside `path` and renames; folders that are missing are made, a failure leaves nothing behind."""
+    """Writes beside `path` and renames; folders that are missing are made, a failure leaves nothing behind.
+
+    What a killed writer leaves, `flanx.data.temporary.sweep` removes.
+    """
     final = epath.Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.parent / f"{TEMPORARY}{uuid.uuid4().hex[:8]}-{final.name}"
+    temporary = final.parent / f"{temporaries.prefix()}{final.name}"
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(final)

@@ -7,10 +7,15 @@ from pathlib import Path
 class Appended:
     """A file opened for appending. What the disk refuses waits, and goes before the next piece."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, beginning: bytes = b""):
+        """Opens it; `beginning` waits for the first piece.
+
+        Raises:
+          OSError: it cannot be made.
+        """
         self._file: int = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         self._closed = False
-        self._waiting = b""
+        self._waiting = beginning
 
     def write(self, piece: bytes) -> None:
         """Appends `piece`, for other processes to see at once.

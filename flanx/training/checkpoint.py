@@ -220,8 +220,12 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             result = self._try_restore(step, state, sums)
+            # Each process reads its own part: what one of them cannot read, none of them goes on from.
+            outcomes = _everybodys(_DONE if isinstance(result, Restored) else _FAILED)
             if isinstance(result, Restored):
-                return result
+                if _FAILED not in outcomes:
+                    return result
+                result = f"on process {outcomes.index(_FAILED)}"
             before = [s for s in steps if s < step]
             self.warn(
                 f"checkpoint {self.folder / str(step)} is damaged ({result}); "
@@ -286,6 +290,7 @@ class Checkpoints:
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             (self.folder / str(step)).rename(target)
+        _everybodys(_DONE)  # the others look when it is gone
         self._manager.reload()
 
     def _best(self, evaluation: Mapping[str, float] | None) -> dict[str, float] | None:

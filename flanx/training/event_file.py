@@ -26,9 +26,9 @@ class EventFile:
     def __init__(self, folder: str, purge_step: int):
         """Events of `purge_step` and after that other files hold are hidden: this process takes those steps again."""
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self._file = Appended(Path(folder) / name)
         start = SessionLog(status=SessionLog.START)
-        self._write(Event(file_version=VERSION), Event(step=purge_step, session_log=start))
+        first = _records(Event(file_version=VERSION), Event(step=purge_step, session_log=start))
+        self._file = Appended(Path(folder) / name, first)
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Numbers of a step by their tags.
@@ -37,18 +37,18 @@ class EventFile:
           OSError: they are not written yet; the next call tries again.
         """
         found = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        self._write(Event(step=step, summary=Summary(value=found)))
+        self._file.write(_records(Event(step=step, summary=Summary(value=found))))
 
     def close(self) -> None:
         """See `Appended.close`."""
         self._file.close()
 
-    def _write(self, *events: Any) -> None:
-        pieces = []
-        for event in events:
-            event.wall_time = time.time()
-            pieces.append(_record(event.SerializeToString()))
-        self._file.write(b"".join(pieces))
+
+def _records(*events: Any) -> bytes:
+    """What happens now, as it stands in the file."""
+    for event in events:
+        event.wall_time = time.time()
+    return b"".join(_record(event.SerializeToString()) for event in events)
 
 
 def _record(data: bytes) -> bytes:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from flanx.whole_files import TEMPORARY
+from flanx.data import temporary
 
 FOLDERS = (".", "eval")  # orbax cleans up under `checkpoints` itself
 
 
 def remove(model_dir: str) -> None:
-    """Deletes them; to be called while no other process writes there."""
+    """Deletes them, and nothing that a living process, an evaluation of the same run say, is still writing."""
     for folder in FOLDERS:
-        for path in (Path(model_dir) / folder).glob(f"{TEMPORARY}*"):
-            path.unlink(missing_ok=True)
+        temporary.sweep(Path(model_dir) / folder)

@@ -92,12 +92,14 @@ def _train(run: "Run", preemption: "Preemption") -> Result:
         stopped = True
         _save(run, None)
     except Diverged:
-        run.checkpoints.finish()
+        with run.watchdog.busy("saving"):
+            run.checkpoints.finish()
         raise
     with run.watchdog.busy("saving"):
         run.checkpoints.finish(needed=run.step if run.step else None)
     if not stopped:
-        run.report()
+        with run.watchdog.busy("summing up"):  # the others have ended by now
+            run.report()
     return Result(run.step, stopped, evaluated or {})
 
 
@@ -162,6 +164,7 @@ def _log(run: "Run") -> None:
     run.watchdog.doing = "writing logs"
     values = metrics.summarise(sums, run.task_names) | run.clock.rates(sums)
     run.writers.train(run.step, values)
+    run.watchdog.doing = DEVICES  # by which the processes tell each other of their saves
     run.checkpoints.poll(run.step)
     if run.step % run.config.log_period == 0:
         run.sums = run.program.zero_sums(after=run.sums)

@@ -1,5 +1,6 @@
 """Notices that a machine will be taken away, other than signals: Google Cloud's, from its metadata server."""
 
+import http.client
 import os
 import threading
 import urllib.error
@@ -10,6 +11,7 @@ from pathlib import Path
 HOST = "GCE_METADATA_HOST"  # what Google's own libraries call it
 PRODUCT = Path("/sys/class/dmi/id/product_name")
 SECONDS = 5.0  # between looks; a preempted machine has some 30 seconds left
+ANSWER_SECONDS = 5.0  # most of them that an answer takes
 ANSWERS = {
     "instance/preempted": "TRUE",
     "instance/maintenance-event": "TERMINATE_ON_HOST_MAINTENANCE",
@@ -40,16 +42,20 @@ def google_notice(host: str) -> str | None:
             f"http://{host}/computeMetadata/v1/{path}", headers={"Metadata-Flavor": "Google"}
         )
         try:
-            with opener.open(request, timeout=SECONDS) as answer:
+            with opener.open(request, timeout=ANSWER_SECONDS) as answer:
                 if answer.read().decode().strip() == bad:
                     return f"notice of Google Cloud ({path})"
-        except (urllib.error.URLError, OSError, ValueError):
+        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
             continue  # a server that does not answer gives no notice
     return None
 
 
 class Lookout:
-    """A thread that looks now and then, and tells of the first notice, once."""
+    """A thread that looks now and then, and tells of the first notice that is new, once.
+
+    One that was there at the first look is not: the process was started in spite of it, and would be again and again
+    while a maintenance is an hour ahead. When the machine does go, it gets a SIGTERM.
+    """
 
     def __init__(self, look: Callable[[], str | None], tell: Callable[[str], None], seconds: float):
         self._look, self._tell, self._seconds = look, tell, seconds
@@ -62,9 +68,10 @@ class Lookout:
         self._done.set()
 
     def _run(self) -> None:
-        while not self._done.is_set():
+        known = self._look()
+        while not self._done.wait(self._seconds):
             notice = self._look()
-            if notice is not None and not self._done.is_set():
+            if notice not in (None, known) and not self._done.is_set():
                 self._tell(notice)
                 return
-            self._done.wait(self._seconds)
+            known = notice

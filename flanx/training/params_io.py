@@ -9,12 +9,14 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
 
 from flanx import resources
 from flanx.errors import UserError
@@ -148,14 +150,19 @@ def stored_shapes(folder: Path) -> dict[tuple[str, ...], tuple[int, ...]]:
 
 def read_tree(folder: Path, abstract: Any) -> Any:
     """Arrays of an orbax folder, with the dtypes and shardings of `abstract`."""
-    with _checkpointer() as checkpointer:
-        return checkpointer.restore(folder, args=ocp.args.StandardRestore(abstract))
+    # Orbax's checkpointer would have all processes wait here for each other, and for one that cannot read for ever.
+    with closing(_handler()) as handler:
+        return handler.restore(epath.Path(folder), args=ocp.args.StandardRestore(abstract))
 
 
 def _checkpointer() -> ocp.Checkpointer:
+    return ocp.Checkpointer(_handler())
+
+
+def _handler() -> ocp.StandardCheckpointHandler:
     """Orbax for one tree of arrays; its remarks on the log are of no use to anyone (errors are exceptions)."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    return ocp.StandardCheckpointHandler()
 
 
 def _pieces(vocabulary: Mapping[str, Any]) -> str:

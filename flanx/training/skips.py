@@ -61,7 +61,7 @@ class Skips:
             f"loss or gradient was not finite {self._limit} times in a row, at the steps {first:,} to {last:,}, and "
             f"those updates were skipped at a learning rate of {learning_rate():.3g}{self._tasks(last)}; "
             f"{kept or 'there is no checkpoint before them'}. Try a lower LEARNING_RATE or a warm-up, "
-            "TrainConfig.gradient_clip = 1.0, or MODEL_DTYPE = float32, and run the same command again; "
+            "TrainConfig.gradient_clip = 1.0, or MODEL_DTYPE = 'float32', and run the same command again; "
             "TrainConfig.most_skipped_in_a_row sets the patience"
         )
         raise Diverged(told)

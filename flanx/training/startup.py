@@ -28,7 +28,8 @@ def prepare(compiled: str) -> None:
       compiled: folder of compiled programs; "" for none.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for library in ("absl", "asyncio"):  # asyncio: each array that a failed save has not written
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     if sys.unraisablehook is not _unraisable:
         global _others
         _others, sys.unraisablehook = sys.unraisablehook, _unraisable

@@ -134,11 +134,15 @@ class Watchdog:
             return
         self._stop()
         waited = 0.0
-        while not self._silent() and waited < self._silent_after + 4 * self._every:
-            self._say()
-            self._listen(self._every)
-            waited += self._every
-            time.sleep(self._every)
+        try:
+            while not self._silent() and waited < self._silent_after + 4 * self._every:
+                self._say()
+                self._listen(self._every)
+                waited += self._every
+                time.sleep(self._every)
+        except Exception as error:
+            self._lost(error)
+            return
         if self._silent():
             self._still = waited
             self._report()
@@ -176,7 +180,7 @@ class Watchdog:
             self._leave(STATUS)
 
     def _hang(self) -> None:
-        self._reported = self._step
+        step = self._step
         # A file system that hangs must not keep the process from ending.
         writer = threading.Thread(target=self._leave_stacks, daemon=True)
         writer.start()
@@ -190,6 +194,7 @@ class Watchdog:
         there = set(range(self._board.count)) - self._silent()
         if self._board.index == min(there, default=0):
             self._report()
+        self._reported = step  # last: where the board does not answer, the next look tries again
         if self._ends:
             if self._several and self._board.index == 0:
                 time.sleep(1.0)  # the board is process 0's: it goes last
@@ -204,10 +209,14 @@ class Watchdog:
             time.sleep(0.1)
 
     def _leave_stacks(self) -> None:
-        with (self._folder / f"hang-{self._board.index}.txt").open("w") as file:
-            file.write(f"{self._mine().text()}\n\n")
-            file.flush()
-            faulthandler.dump_traceback(file, all_threads=True)
+        path = self._folder / f"hang-{self._board.index}.txt"
+        try:
+            with path.open("w") as file:
+                file.write(f"{self._mine().text()}\n\n")
+                file.flush()
+                faulthandler.dump_traceback(file, all_threads=True)
+        except OSError as error:
+            print(f"flanx: no {path} ({error.strerror})", file=sys.stderr, flush=True)
 
     def _report(self) -> None:
         heard = [Beat.from_json(text) for text, _ in self._heard.values()]

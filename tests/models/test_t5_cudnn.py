@@ -10,7 +10,7 @@ import pytest
 
 from flanx import models
 from flanx.errors import UserError
-from flanx.models.t5 import cudnn, masks, products
+from flanx.models.t5 import cudnn, masks, partition, products
 from flanx.models.t5.config import T5Config
 
 NARROW = T5Config(
@@ -79,6 +79,8 @@ def test_conditions(monkeypatch):
     assert found() == "no NVIDIA GPU"
     monkeypatch.setattr(cudnn, "on_nvidia", lambda: True)
     assert found() is None
+    with partition.compiled_for("tpu"):
+        assert found() == "no NVIDIA GPU"
     assert found("float32") == "activations are float32, not bfloat16"
     assert found(head_dim=60) == "head_dim is 60, not a multiple of 8 up to 128"
     assert found(keys=511) == "lengths 128 and 511 are not both even"

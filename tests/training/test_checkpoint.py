@@ -155,6 +155,18 @@ def test_damage_to_any_file_never_gives_wrong_numbers(opened, tmp_path):
     assert fell_back >= 6
 
 
+def test_what_another_process_cannot_read_is_damaged_for_all(opened, monkeypatch):
+    checkpoints, _ = opened()
+    for step in (1, 2):
+        save(checkpoints, make_state(), step)
+    checkpoints.finish()
+    again, told = opened()
+    found = iter([[0, 2], [0, 0], [0, 0]])  # reading 2, setting it aside, reading 1
+    monkeypatch.setattr("flanx.training.checkpoint._everybodys", lambda mine: next(found))
+    assert again.restore_newest(like(make_state()), like(SUMS)).step == 1
+    assert "checkpoints/2 is damaged (on process 1); going back to step 1" in told[0]
+
+
 def test_all_damaged_is_an_error(opened):
     checkpoints, _ = opened()
     save(checkpoints, make_state(), 1)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import jax
 import numpy as np
 import pytest
 
+from flanx.data import temporary
 from flanx.errors import Diverged
-from flanx.training import notices
+from flanx.training import leftovers, notices
 from flanx.training.config import CheckpointConfig
 from flanx.training.loop import train
 from flanx.training.params_io import read_facts, read_tree
@@ -186,6 +188,31 @@ def test_writers_outlive_a_full_disk(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("cannot be written") == 2  # one file each
 
 
+def test_events_begin_on_a_full_disk(tmp_path, monkeypatch):
+    """What opens the file waits with the rest; one file is made, and it is whole."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    def full(file, content):
+        raise OSError(28, "No space left on device")
+
+    writers = AllWriters(str(tmp_path), step=0, total=4, log_period=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        for step in (1, 2):
+            writers.train(step, {"loss": 1.0, "accuracy": 0.5})
+    writers.train(3, {"loss": 1.0, "accuracy": 0.5})
+    writers.close()
+    (path,) = tmp_path.glob("events.*")
+    content, records = path.read_bytes(), 0
+    while content:
+        size = int.from_bytes(content[:8], "little")
+        assert int.from_bytes(content[12 + size : 16 + size], "little") == masked_crc32c(
+            content[12 : 12 + size]
+        )
+        content, records = content[16 + size :], records + 1
+    assert records == 2 + 3 * 2  # version, start; the step and its tasks
+
+
 class Metadata(http.server.BaseHTTPRequestHandler):
     """Google Cloud's metadata server, as far as it speaks of preemption."""
 
@@ -215,15 +242,24 @@ def metadata(monkeypatch):
     Metadata.answers.clear()
 
 
-def test_a_notice_of_the_cloud_stops_the_run(metadata, toy_config, monkeypatch):
+def test_a_new_notice_of_the_cloud_stops_the_run(metadata, toy_config, monkeypatch):
+    """One that was there at the start does not: a run would be started again and again in vain."""
     host = notices.metadata_host()
     assert notices.google_notice(host) is None
     metadata |= {"instance/preempted": "FALSE", "instance/maintenance-event": "NONE"}
     assert notices.google_notice(host) is None
     metadata["instance/maintenance-event"] = "TERMINATE_ON_HOST_MAINTENANCE"
     assert "instance/maintenance-event" in notices.google_notice(host)
-    heard = threading.Event()
-    ask = Preemption._ask
+    monkeypatch.setattr(notices, "SECONDS", 0.01)
+    looked, heard = threading.Event(), threading.Event()
+    look, ask = notices.google_notice, Preemption._ask
+
+    def note_look(host):
+        answer = look(host)
+        looked.set()
+        return answer
+
+    monkeypatch.setattr(notices, "google_notice", note_look)
 
     def note(self, name):
         ask(self, name)
@@ -231,11 +267,17 @@ def test_a_notice_of_the_cloud_stops_the_run(metadata, toy_config, monkeypatch):
 
     monkeypatch.setattr(Preemption, "_ask", note)
     asked = Preemption.asked
-    monkeypatch.setattr(
-        Preemption, "asked", lambda self, step: heard.wait(60) and asked(self, step)
-    )
+
+    def after_three_steps(self, step):
+        if step == 3:
+            assert looked.wait(60)
+            metadata["instance/preempted"] = "TRUE"
+            assert heard.wait(60)
+        return asked(self, step)
+
+    monkeypatch.setattr(Preemption, "asked", after_three_steps)
     result = train(toy_config(), devices=ONE)
-    assert (result.step, result.preempted) == (1, True)
+    assert (result.step, result.preempted) == (3, True)
 
 
 def test_no_metadata_server_no_notice(monkeypatch, tmp_path):
@@ -247,10 +289,14 @@ def test_no_metadata_server_no_notice(monkeypatch, tmp_path):
     assert notices.google_notice("127.0.0.1:1") is None
 
 
-def test_what_a_killed_process_left_is_removed(toy_config):
-    config = toy_config(train_steps=1)
-    left = Path(config.model_dir) / "eval" / ".tmp-12345678-toy.a-1.jsonl"
-    left.parent.mkdir(parents=True)
-    left.touch()
-    train(dataclasses.replace(config), devices=ONE)
-    assert not left.exists()
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine = f"{temporary.prefix()}toy.a-1.jsonl"
+    theirs = mine.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+    for folder in (tmp_path, tmp_path / "eval"):
+        folder.mkdir(exist_ok=True)
+        for name in (mine, theirs):
+            (folder / name).touch()
+    leftovers.remove(str(tmp_path))
+    assert {path.name for path in tmp_path.rglob(".tmp-*")} == {mine}

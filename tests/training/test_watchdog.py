@@ -136,3 +136,26 @@ def test_an_alarm_reaches_the_others_and_the_silent_are_named(tmp_path, capsys, 
     line = capsys.readouterr().err
     assert "process 2 (" in line and "and not heard of any more; the other 2 wait" in line
     assert {path.name for path in tmp_path.iterdir()} == {"hang-0.txt", "hang-1.txt"}
+
+
+def test_a_board_that_does_not_answer_ends_the_process(tmp_path, capsys, monkeypatch):
+    """Process 0, which keeps it, is gone: after a failed operation, and in the middle of a hang."""
+    monkeypatch.setattr("flanx.training.watchdog.time.sleep", lambda seconds: None)
+    dogs, left = pack(tmp_path, 2)
+
+    def gone(self, *words):
+        raise RuntimeError("UNAVAILABLE: connection refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Board, "_set", gone)
+        dogs[1].failed()
+    assert left == [75]
+    assert "process 0, through which" in capsys.readouterr().err
+    dogs[0].beat(1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Board, "raise_alarm", gone)
+        with pytest.raises(RuntimeError):
+            dogs[0].beat(50.0)
+    assert left == [75]
+    dogs[0].beat(50.0)
+    assert left == [75, 75]

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from flanx.errors import UserError
+from flanx.models.t5 import partition
 from flanx.models.t5.config import T5Config
 
 
@@ -33,7 +34,9 @@ def obstacle(query: jax.Array, key: jax.Array, mask: jax.Array) -> str | None:
     shapes = _obstacle(str(query.dtype), query.shape[3], queries, keys)
     if shapes is None and mask.shape[2:] != (queries, keys):
         return f"a mask of {mask.shape[2]} x {mask.shape[3]} for {queries} queries and {keys} keys"
-    return shapes or (None if on_nvidia() else "no NVIDIA GPU")
+    # A GPU at hand is of no use to a program for other devices, a TPU slice that is planned for, say.
+    fits = partition.platform() in (None, "gpu") and on_nvidia()
+    return shapes or (None if fits else "no NVIDIA GPU")
 
 
 def check(config: T5Config, inputs_length: int, targets_length: int, platform: str) -> None:

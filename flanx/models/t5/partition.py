@@ -75,12 +75,18 @@ def placed(mesh: Mesh, rules: Rules) -> Iterator[None]:
 
 @contextmanager
 def compiled_for(platform: str, devices: int = 1) -> Iterator[None]:
-    """While a function is traced inside, `one_cpu` answers for these devices, whatever this process runs on."""
+    """While a function is traced inside, `one_cpu` and `platform` speak of these devices, not this process's."""
     token = _compiled_for.set((platform, devices))
     try:
         yield
     finally:
         _compiled_for.reset(token)
+
+
+def platform() -> str | None:
+    """Of the devices that what is traced now will run on ("cpu", "gpu", "tpu"); None where nothing told."""
+    here = _compiled_for.get()
+    return None if here is None else here[0]
 
 
 def one_cpu() -> bool:
