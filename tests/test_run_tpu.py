@@ -97,6 +97,10 @@ case $1 in
   pip) cp "$STUB/bin/flanx" venv/bin/flanx ;;
 esac
 """
+# Tests that run in the background ignore SIGINT, and so would all that they start.
+HEARING_CTRL_C = """import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])"""
 RECORDED = '#!/usr/bin/env bash\necho "${0##*/} $*" >>"$STUB/system"\n'
 
 
@@ -146,7 +150,7 @@ class Cloud:
 
     def start(self, *words):
         return subprocess.Popen(
-            [str(self.checkout / "run_tpu.sh"), *words],
+            [sys.executable, "-c", HEARING_CTRL_C, str(self.checkout / "run_tpu.sh"), *words],
             env=self.environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
