@@ -48,6 +48,9 @@ FILTERS = [
     "py3langid>=0.4,<0.5",  # languages, without a download
 ]
 
+# libtpu, in the one version that goes with JAX's own.
+TPU = ["jax[tpu]>=0.10,<0.13"]
+
 EXTRAS = {
     "test": [
         "pytest>=8.3",
@@ -63,11 +66,11 @@ EXTRAS = {
         "pyyaml>=6",  # the JobSet manifest is read in its test
         *FILTERS,
     ],
-    "tpu": ["jax[tpu]>=0.10,<0.13"],
+    "tpu": TPU,
     "cuda": ["jax[cuda12]>=0.10,<0.13"],
     "beam": ["apache-beam>=2.60"],  # flanx cache --runner
     "filters": FILTERS,
-    "plan": ["libtpu>=0.0.42,<0.1"],  # the TPU compiler, 213 MB: flanx plan; goes with jax 0.10.2's
+    "plan": TPU,  # the TPU compiler, 213 MB, for flanx plan: it runs where there is no TPU
 }
 
 setup(

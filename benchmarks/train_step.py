@@ -261,6 +261,9 @@ def peer_command(args: argparse.Namespace) -> list[str]:
 
 def work(args: argparse.Namespace) -> None:
     """The worker: compiles, says so, and takes steps as long as it is asked to."""
+    from flanx.training import startup
+
+    startup.prepare("")
     import jax
 
     try:

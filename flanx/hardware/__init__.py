@@ -1,1 +1,1 @@
-"""What the accelerators are that flanx runs on."""
+"""What flanx runs on: the accelerators there are, and a CPU's memory."""

@@ -1,4 +1,4 @@
-"""What a process does once before it trains: a cache of compiled programs, and quiet libraries."""
+"""What a process does once before it trains: a cache of compiled programs, its memory kept, and quiet libraries."""
 
 import hashlib
 import logging
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from flanx.hardware import memory
 from flanx.training.config import TrainConfig
 
 
@@ -19,7 +20,7 @@ def compile_cache(config: TrainConfig) -> str:
 
 
 def prepare(compiled: str) -> None:
-    """Sets JAX's compile cache and keeps libraries from writing over the progress display.
+    """Sets JAX's compile cache, keeps freed memory on a CPU, and keeps libraries from writing over the progress.
 
     Programs compiled for a CPU name its instructions, so each kind of CPU gets a folder of its own: a cache on a shared
     disk never hands a machine code that it cannot run. Errors of orbax reach the user as exceptions, told in one line.
@@ -33,6 +34,8 @@ def prepare(compiled: str) -> None:
     if sys.unraisablehook is not _unraisable:
         global _others
         _others, sys.unraisablehook = sys.unraisablehook, _unraisable
+    if memory.on_cpu():
+        memory.keep_freed()
     import jax
 
     if compiled:
