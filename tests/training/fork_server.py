@@ -216,6 +216,28 @@ def fault_full(config, first, last, size) -> None:
     at_step(last, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard)))
 
 
+def fault_short_waits(config, seconds) -> None:
+    """Saves that several processes make together wait so long for each other, instead of orbax's twenty minutes."""
+    from orbax.checkpoint import AsyncOptions
+
+    of_fields = AsyncOptions.__init__.__defaults__
+    AsyncOptions.__init__.__defaults__ = (seconds, *of_fields[1:])
+
+
+def fault_unreadable(config, step) -> None:
+    """This process cannot read the checkpoint of `step`."""
+    from flanx.training.checkpoint import Checkpoints
+
+    read = Checkpoints._restore
+
+    def restore(self, number, *arguments):
+        if number == step:
+            raise OSError("input/output error")
+        return read(self, number, *arguments)
+
+    Checkpoints._restore = restore
+
+
 def drain(number, pipe) -> None:
     """Lets everything that was printed arrive."""
     (sys.stdout if number == 1 else sys.stderr).flush()

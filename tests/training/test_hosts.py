@@ -12,7 +12,7 @@ import pytest
 
 from flanx.errors import UserError
 from flanx.training import hosts
-from flanx.training.config import MeshConfig
+from flanx.training.config import CheckpointConfig, MeshConfig
 from flanx.training.hosts import Hosts, Place, find_place
 
 
@@ -74,15 +74,16 @@ def test_nobody_answers(monkeypatch):
         hosts.join(Hosts("a:1", 2, 1))
 
 
-def run_together(forks, config, count, devices, *faults):
-    """`count` processes that share `devices` CPU devices, when they have ended; `faults` are of process 1."""
+def run_together(forks, config, count, devices, *faults, whose=1, of_all=()):
+    """`count` processes that share `devices` CPU devices, when they have ended; `faults` are of process `whose`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     children = [
         forks.start(
             config,
-            *(faults if index == 1 else ()),
+            *(faults if index == whose else ()),
+            *of_all,
             devices=devices // count,
             hosts=(address, count, index),
         )
@@ -175,3 +176,46 @@ def test_a_process_that_dies_is_named(toy_config, forks):
     assert ends[1].status == -signal.SIGKILL
     assert ends[0].status == 75, ends[0].err
     assert re.search(r"process 1 \(.*\) is at step .*not heard of any more", ends[0].err)
+
+
+def test_the_end_of_process_0_ends_the_others(toy_config, forks):
+    """Those through whom they find each other gone, JAX may be faster than the watchdog: any status that means again."""
+    config = toy_config(hang_seconds=4.0)
+    ends = run_together(forks, config, 2, 2, ("signal", 4, "SIGKILL"), whose=0)
+    assert ends[0].status == -signal.SIGKILL
+    assert ends[1].status == 75 or ends[1].status < 0, (ends[1].status, ends[1].err)
+    ends = run_together(forks, config, 2, 2)
+    assert [end.status for end in ends] == [0, 0], [end.err for end in ends]
+
+
+def test_a_save_that_one_process_cannot_write(toy_config, forks, read_metrics):
+    """From step 5 to 14 process 1 has no room: nobody stops, all learn of it, and the bytes at the end are the same."""
+    settings = {
+        "train_steps": 22,
+        "checkpoint": CheckpointConfig(period=10, keep=None),
+        "mesh": MeshConfig(parameters="fully_sharded"),
+    }
+    whole = toy_config("whole", **settings)
+    assert forks.run(whole, devices=2).status == 0
+    config = toy_config("full", **settings)
+    ends = run_together(
+        forks, config, 2, 2, ("full", 5, 14, 64), of_all=[("short_waits", 3), ("slow", 9, 0.5)]
+    )
+    assert [end.status for end in ends] == [0, 0], [end.err for end in ends]
+    assert ends[0].out.count("could not be saved") == 1, ends[0].out
+    assert "there is room again" in ends[0].out
+    for mine, theirs in zip(params_of(config, 22), params_of(whole, 22), strict=True):
+        assert (mine == theirs).all()
+    assert read_metrics(config.model_dir) == read_metrics(whole.model_dir)
+
+
+def test_what_one_process_cannot_read_none_goes_on_from(toy_config, forks):
+    config = toy_config()
+    assert [end.status for end in run_together(forks, config, 2, 2)] == [0, 0]
+    longer = dataclasses.replace(config, train_steps=12)
+    ends = run_together(forks, longer, 2, 2, ("unreadable", 9))
+    assert [end.status for end in ends] == [0, 0], [end.err for end in ends]
+    assert "9 is damaged (on process 1); going back to step 8" in ends[0].out
+    assert "going on from step 8" in ends[0].out
+    assert (Path(config.model_dir) / "damaged" / "9").is_dir()
+    assert {int(p.name) for p in (Path(config.model_dir) / "checkpoints").iterdir()} == {4, 8, 12}
