@@ -179,7 +179,7 @@ def test_a_process_that_dies_is_named(toy_config, forks):
 
 
 def test_the_end_of_process_0_ends_the_others(toy_config, forks):
-    """Those through whom they find each other gone, JAX may be faster than the watchdog: any status that means again."""
+    """JAX may be faster than the watchdog where its coordinator is gone: any status that means again will do."""
     config = toy_config(hang_seconds=4.0)
     ends = run_together(forks, config, 2, 2, ("signal", 4, "SIGKILL"), whose=0)
     assert ends[0].status == -signal.SIGKILL
