@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One TPU VM's side of run_tpu.sh, which copies it to ~/flanx-run on every worker and calls it over ssh:
 #
-#   setup        mounts what the run reads and writes, and installs flanx
+#   setup        mounts what the run reads and writes, turns huge pages on, and installs flanx
 #   start RUN    starts `flanx train`, out of ssh's reach; a RUN (name.restarts) that was started is not started again
 #   follow FROM  prints its log until it ends, each line behind the number of the byte after it; from such a number,
 #                from the run's `begin`, or from the last lines (`tail`)
@@ -64,6 +64,8 @@ setup() {
   while read -r source target; do
     mount_one "$source" "$target" </dev/null
   done <mounts
+  # Without huge pages the TPU's runtime starts and ends slowly, and JAX says so.
+  echo always | sudo tee /sys/kernel/mm/transparent_hugepage/enabled >/dev/null || true
   if ! cmp -s key installed; then
     rm -rf venv
     PATH=$HOME/.local/bin:$PATH

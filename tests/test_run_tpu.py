@@ -127,7 +127,7 @@ class Cloud:
         (folder / "bin").mkdir()
         programs = {"gcloud": GCLOUD.format(python=sys.executable), "flanx": FLANX, "uv": UV}
         programs |= {"sudo": '#!/usr/bin/env bash\n"$@"\n', "mountpoint": "#!/bin/sh\nexit 1\n"}
-        programs |= dict.fromkeys(("gcsfuse", "mount", "mount.nfs", "chown"), RECORDED)
+        programs |= dict.fromkeys(("gcsfuse", "mount", "mount.nfs", "chown", "tee"), RECORDED)
         programs["hostname"] = '#!/bin/sh\necho "host$WORKER"\n'
         for name, text in programs.items():
             (folder / "bin" / name).write_text(text)
@@ -225,9 +225,9 @@ def test_a_run_from_nothing(cloud):
     assert all("--zone=z" in call for call in cloud.calls)
     installed = (cloud.folder / "uv").read_text().splitlines()
     assert len(installed) == 4 and installed[1].endswith("venv/bin/python ./source[tpu]")
-    mounts = [
-        line for line in (cloud.folder / "system").read_text().splitlines() if "chown" not in line
-    ]
+    system = (cloud.folder / "system").read_text().splitlines()
+    assert system.count("tee /sys/kernel/mm/transparent_hugepage/enabled") == 2
+    mounts = [line for line in system if not line.startswith(("chown", "tee"))]
     assert len(mounts) == 4
     assert mounts[0].startswith("gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0")
     assert mounts[0].endswith(f"--only-dir=deep/folder bucket {cloud.folder}/mnt/a")
