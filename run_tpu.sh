@@ -47,7 +47,7 @@ flags, each as --flag=VALUE:
   --delete_when_done        delete the slice when the run has ended, well or not
   --create_flag=FLAG        one more flag of `gcloud ... create`, say --create_flag=--network=my-net; may be repeated
   --ssh_flag=FLAG           one more flag of `gcloud ... ssh` and `scp`, say --ssh_flag=--internal-ip; may be repeated
-  --dry_run                 print the gcloud commands of a run from nothing, and do nothing
+  --dry_run                 print the gcloud commands of a run from nothing, and what each worker runs; do nothing
 
 Exit status: flanx train's (0 done, 2 a mistake in its arguments, 65 diverged, 75 preempted or stopped, above 128 a
 signal's); 1 where the slice or a worker failed; 2 for a mistake in these flags.
@@ -138,9 +138,13 @@ check() {
   done
   [ -n "$RUNTIME" ] || [ -z "$TYPE" ] || RUNTIME=$(runtime_of "$TYPE")
   WHERE=(${ZONE:+"--zone=$ZONE"} ${PROJECT:+"--project=$PROJECT"})
-  [ -n "$DRY" ] || command -v gcloud >/dev/null ||
-    fail "gcloud is not installed: https://cloud.google.com/sdk/docs/install" 1
+  [ -z "$DRY" ] || return 0
+  command -v gcloud >/dev/null || fail "gcloud is not installed: https://cloud.google.com/sdk/docs/install" 1
+  [ -n "$PROJECT" ] || configured project || fail "which project? --project=NAME, PROJECT, or 'gcloud config set project NAME'"
+  [ -n "$ZONE" ] || configured compute/zone || fail "which zone? --zone=NAME, ZONE, or 'gcloud config set compute/zone NAME'"
 }
+
+configured() { gcloud config get-value "$1" 2>/dev/null | grep -q .; }
 
 is() { [[ $1 =~ $2 ]]; }
 
@@ -211,9 +215,21 @@ pack() { # everything that a worker needs, in one file
   tar -czf "$SCRATCH/flanx-run.tar.gz" -C "$stage" .
 }
 
+show_job() { # under --dry_run, what the workers are told
+  local word
+  echo "# in $SCRATCH/flanx-run.tar.gz: ${SPEC:-this checkout}, the run's arguments, and what --send names"
+  for word in ${MOUNTS[@]+"${MOUNTS[@]}"}; do echo "# every worker: mounts ${word%=*} at /${word##*=/}"; done
+  echo "# every worker: installs ${SPEC:-the checkout, with [tpu]}"
+  printf '# every worker:'
+  for word in ${ENVIRONMENT[@]+"${ENVIRONMENT[@]}"}; do printf ' %s=%q' "${word%%=*}" "${word#*=}"; done
+  printf ' flanx train'
+  printf ' %q' "${ARGUMENTS[@]}"
+  printf '\n'
+}
+
 install() {
   if [ -n "$DRY" ]; then
-    echo "# in $SCRATCH/flanx-run.tar.gz: ${SPEC:-this checkout}, the run's arguments, and what --send names" >&3
+    show_job >&3
   else
     pack || return 1
   fi
@@ -308,7 +324,7 @@ case $COMMAND in
     ;;
   status)
     on_the_slice
-    echo "$NAME: $STATE, $WORKERS workers"
+    [ -n "$DRY" ] || echo "$NAME: $STATE, $WORKERS workers"
     [ "$STATE" = ready ] || exit 0
     code=0
     probe || code=1
@@ -320,7 +336,7 @@ case $COMMAND in
     if ! everywhere stopping "$WORKER stop" || ! follow tail || ! conclude; then
       fail "not every worker could be stopped" 1
     fi
-    say "the run ended with status $CODE"
+    [ -n "$DRY" ] || say "the run ended with status $CODE"
     ;;
   down)
     on_the_slice

@@ -19,6 +19,9 @@ GCLOUD = '''#!{python} -IS
 import json, os, pathlib, shutil, subprocess, sys
 stub = pathlib.Path(os.environ["STUB"])
 words = sys.argv[1:]
+if words[0] == "config":
+    print((stub / "configured").read_text() if (stub / "configured").exists() else "here")
+    sys.exit()
 with (stub / "calls").open("a") as calls:
     calls.write(json.dumps(words) + "\\n")
 kind, verb, names = words[2], words[3], [w for w in words[4:] if not w.startswith("--")]
@@ -451,6 +454,15 @@ def test_a_preempted_run_waits_for_room(cloud):
     assert err.count("no more capacity") == 2
 
 
+def test_a_project_and_a_zone_are_wanted(cloud):
+    cloud.write("configured", "")
+    code, _, err = cloud.train()
+    assert (code, "which project?" in err) == (2, True)
+    code, _, err = cloud.train("--project=p")
+    assert (code, "which zone?" in err) == (2, True)
+    assert not (cloud.folder / "calls").exists()
+
+
 def test_dry_run_calls_nothing(cloud):
     code, out, _ = cloud.train("--slices=2", "--dry_run", "--delete_when_done", name="pod")
     assert code == 0
@@ -468,6 +480,10 @@ def test_dry_run_calls_nothing(cloud):
         "delete",
     ]
     assert [verb for _, verb in shown] == ran
+    _, out, _ = cloud.train("--dry_run", "--mount=gs://b=/mnt/b", "--env=WHO=dark blue")
+    told = [line for line in out.splitlines() if line.startswith("# every worker: ")]
+    assert told[0] == "# every worker: mounts gs://b at /mnt/b"
+    assert told[-1].startswith("# every worker: WHO=dark\\ blue flanx train --gin_file=")
     for command in ("logs", "status", "stop"):
         code, out, err = cloud(command, "my-tpu", "--dry_run")
         assert (code, " ssh my-tpu " in out) == (0, True), err

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from flanx import __version__
 from flanx.errors import UserError, did_you_mean
@@ -65,7 +66,7 @@ def _top_parser() -> argparse.ArgumentParser:
 
 def _run(command: str, argv: list[str]) -> int:
     module = importlib.import_module(f"flanx.cli.{command}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"flanx {command}",
         description=module.HELP,
         epilog=module.EXAMPLE,
@@ -97,6 +98,13 @@ def _run(command: str, argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """A mistake in the flags is one line, as every other mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
 
 
 def _gin_flags_together(argv: list[str]) -> list[str]:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="print the configuration and the model's size, and stop",
+        help="check the settings, print the configuration and the model's size, and stop",
     )
     group = parser.add_argument_group(
         "several hosts",
@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _describe(config, text: str) -> int:
     from flanx.models.t5.flops import train_step_flops
+    from flanx.training import limits
 
+    limits.check(config)
     lengths = config.data.feature_lengths
     flops = train_step_flops(config.model, config.batch_size, lengths["inputs"], lengths["targets"])
     print(text)

@@ -7,7 +7,13 @@ import platform
 from collections.abc import Mapping
 
 # What shows in /dev where there is a GPU or a TPU.
-_ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")
+_ACCELERATORS = (
+    "/dev/nvidia[0-9]*",
+    "/dev/kfd",
+    "/dev/dxg",  # Windows' GPU under WSL
+    "/dev/accel*",
+    "/dev/vfio/[0-9]*",
+)
 # malloc.h of glibc
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 

@@ -13,6 +13,8 @@ from flanx.training.config import TrainConfig
 
 # Of the settings that promise to fit, how many are tried in earnest.
 _TRIES = 2
+# What an estimate must leave free before it counts as decided.
+_SPARE = 1.3
 
 
 def with_largest(config: TrainConfig, facts: Facts) -> Facts:
@@ -42,13 +44,19 @@ def mend(
         found = measure(other, where)
         if found.memory.fits:
             return (
-                f"{settings.in_words(other, config)} would make it fit: {gib(found.memory.total)} of "
+                f"{settings.in_words(other, config)} {_certainty(found)} make it fit: {gib(found.memory.total)} of "
                 f"{gib(found.memory.usable)} GiB"
             )
         tried += 1
         if tried == _TRIES:
             break
     return ""
+
+
+def _certainty(found: Facts) -> str:
+    """An estimate that comes near the limit has not decided anything."""
+    sure = found.compiled or found.memory.total * _SPARE <= found.memory.usable
+    return "would" if sure else "may"
 
 
 def _changes(config: TrainConfig, where: Topology) -> Iterator[TrainConfig]:

@@ -99,7 +99,8 @@ class Topology:
             servers = (
                 f"{self.slices} servers of {self.per_slice}" if self.slices > 1 else "1 server"
             )
-            return f"{self.name} ({self.devices} GPUs, {servers})"
+            gpus = f"{self.devices} GPU{'s' if self.devices > 1 else ''}"
+            return f"{self.name} ({gpus}, {servers})"
         many = f"{self.slices} slices of " if self.slices > 1 else ""
         return f"{many}{self.name} ({self.per_slice} chips, {self.cloud_name})"
 

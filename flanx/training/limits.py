@@ -62,6 +62,11 @@ def check(config: TrainConfig) -> None:
         if value is not None and not right(value):
             name = path.rpartition(".")[2]
             raise UserError(f"{type(owner).__name__}.{name} is {value!r}: {mend}")
+    if "://" in config.model_dir:
+        raise UserError(
+            f"MODEL_DIR {config.model_dir}: a run appends to its files and renames them, so they lie in a folder: mount "
+            "the bucket (run_tpu.sh --mount, or gcsfuse) and give the folder there"
+        )
     check_rules(config.assignment)
     profiled = steps_to_profile(config.profile_steps)
     if profiled is not None and profiled[0] > config.train_steps:

@@ -159,8 +159,8 @@ def open_run(
     Raises:
       UserError: see `flanx.training.loop.train`.
     """
-    config = _with_whole_paths(config)
     limits.check(config)
+    config = _with_whole_paths(config)
     Path(config.model_dir).mkdir(parents=True, exist_ok=True)
     check_shared(config.model_dir)
     run_info.check_configuration(config)

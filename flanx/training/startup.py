@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import sys
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ def prepare(compiled: str) -> None:
         _others, sys.unraisablehook = sys.unraisablehook, _unraisable
     if memory.on_cpu():
         memory.keep_freed()
+        if (
+            util.find_spec("libtpu") is not None
+        ):  # for `flanx plan`; JAX would try it, and it complains at length
+            os.environ.setdefault("JAX_PLATFORMS", "cpu")
+            if "jax" in sys.modules and not sys.modules["jax"].config.jax_platforms:
+                sys.modules["jax"].config.update("jax_platforms", "cpu")
     import jax
 
     if compiled:

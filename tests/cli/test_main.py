@@ -63,6 +63,22 @@ def test_unknown_command_names_the_nearest(capsys):
     assert capsys.readouterr().err == "flanx: no command 'trian'; did you mean 'train'?\n"
 
 
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["plan"], "flanx plan: the following arguments are required: --topology"),
+        (["infer", "x", "--batch_size", "many"], "flanx infer: argument --batch_size: invalid int"),
+    ],
+)
+def test_wrong_flags_are_one_line_too(argv, says, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert line.startswith(says)
+    assert line.endswith("--help'")
+
+
 def test_user_errors_exit_with_two_and_one_line(capsys):
     assert cli.main(["train", "--gin_file=nowhere.gin"]) == 2
     captured = capsys.readouterr()

@@ -207,6 +207,13 @@ def test_numbers_that_do_not_fit(toy_config, changes, message):
         train(toy_config(**changes))
 
 
+def test_a_bucket_is_no_model_dir(toy_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="MODEL_DIR gs://b/x: .*mount the bucket"):
+        train(dataclasses.replace(toy_config(), model_dir="gs://b/x"), devices=ONE)
+    assert not Path("gs:").exists()
+
+
 def test_a_vocabulary_beyond_the_model_is_refused(toy_config):
     config = toy_config()
     small = dataclasses.replace(config.model, vocab_size=200)

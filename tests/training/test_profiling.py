@@ -1,6 +1,8 @@
 """Traces: that their steps are in them, that they change nothing, and that bad requests are refused."""
 
 import dataclasses
+import gzip
+import json
 from pathlib import Path
 
 import jax
@@ -18,11 +20,11 @@ ONE = jax.devices()[:1]
 def traces(model_dir):
     """Numbers of the steps in each trace file under MODEL_DIR/profile."""
     found = []
-    for file in sorted(Path(model_dir, "profile", "plugins", "profile").glob("*/*.xplane.pb")):
-        data = jax.profiler.ProfileData.from_file(str(file))
-        events = [event for plane in data.planes for line in plane.lines for event in line.events]
-        steps = {dict(event.stats)["step_num"] for event in events if event.name == "train"}
+    for file in sorted(Path(model_dir, "profile", "plugins", "profile").glob("*/*.trace.json.gz")):
+        events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+        steps = {int(event["args"]["step_num"]) for event in events if event.get("name") == "train"}
         found.append(sorted(steps))
+        assert file.with_name(file.name.replace(".trace.json.gz", ".xplane.pb")).stat().st_size
     return found
 
 

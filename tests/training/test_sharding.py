@@ -13,6 +13,7 @@ import pytest
 
 from flanx.models.t5.config import T5Config
 from flanx.training import program as programs
+from flanx.training import xla_flags
 from flanx.training.checkpoint import Checkpoints
 from flanx.training.config import CheckpointConfig, DataConfig, MeshConfig, TrainConfig
 from flanx.training.mesh import make_mesh, to_device
@@ -229,7 +230,7 @@ def test_parameters_and_optimizer_are_born_sharded():
         math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(program.state)
     )
     assert largest == 144 * 24 // 4
-    text = jax.jit(program.fresh_state).lower().compile(QUICK).as_text()
+    text = xla_flags.compiled(jax.jit(program.fresh_state).lower(), QUICK).as_text()
     sizes = [math.prod(map(int, x.split(","))) for x in re.findall(r"\b[a-z]\d+\[([\d,]+)\]", text)]
     assert max(sizes) == largest
 
