@@ -8,6 +8,7 @@ computed on several devices alike.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -129,25 +130,75 @@ def cost(program: Program) -> Cost:
     return found
 
 
-def trip_count(program: Program, loop: Instruction) -> int | None:
-    """How often a `while` turns: as XLA annotated it, else from a condition that compares with a constant."""
+def trip_count(
+    program: Program, loop: Instruction, around: Mapping[str, Instruction]
+) -> int | None:
+    """How often a `while` turns: as XLA annotated it, else told by what it counts, from where, by how much, how far.
+
+    Args:
+      program: the whole.
+      loop: the `while`.
+      around: the computation it stands in.
+    """
     known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.attributes)
     if known:
         return int(known[1])
-    conditions = loop.called("condition")
-    inner = program.computations.get(conditions[0], {}) if conditions else {}
-    compared = [
-        i for i in inner.values() if i.opcode == "compare" and "direction=LT" in i.attributes
-    ]
-    constants = [i for i in inner.values() if i.opcode == "constant" and i.literal.isdigit()]
-    return int(constants[0].literal) if len(compared) == 1 and len(constants) == 1 else None
+    inside = [program.computations.get(name, {}) for name in loop.called("condition", "body")]
+    if len(inside) != 2:
+        return None
+    condition, body = inside
+    compared = [i for i in condition.values() if i.root and "direction=LT" in i.attributes]
+    if not compared or len(compared[0].operands) != 2:
+        return None
+    counter, limit = (condition.get(name) for name in compared[0].operands)
+    if counter is None or counter.opcode != "get-tuple-element":
+        return None
+    place = counter.number("index", 0)
+    start = _literal(around, _element(around, loop.operands[0], place))
+    step = _step(body, place)
+    if limit is None or start is None or not step or not limit.literal.isdigit():
+        return None
+    return max(-(-(int(limit.literal) - start) // step), 0)
+
+
+def _element(computation: Mapping[str, Instruction], name: str, place: int) -> str:
+    """The name of one operand of a tuple, "" where it is no tuple."""
+    found = computation.get(name)
+    return found.operands[place] if found and found.opcode == "tuple" else ""
+
+
+def _literal(computation: Mapping[str, Instruction], name: str) -> int | None:
+    """The number that an instruction is, through copies of it."""
+    found = computation.get(name)
+    while found and found.opcode in ("copy", "convert", "bitcast"):
+        found = computation.get(found.operands[0])
+    number = found is not None and found.opcode == "constant" and found.literal.isdigit()
+    return int(found.literal) if found and number else None
+
+
+def _step(body: Mapping[str, Instruction], place: int) -> int | None:
+    """What a loop's body adds to its counter, in one addition or several."""
+    (root,) = [i.name for i in body.values() if i.root] or [""]
+    name, total = _element(body, root, place), 0
+    while found := body.get(name):
+        if found.opcode == "get-tuple-element":
+            return total if found.number("index", -1) == place else None
+        if found.opcode == "add":
+            added = _literal(body, found.operands[1])
+            if added is None:
+                return None
+            total += added
+        elif found.opcode not in ("copy", "bitcast"):
+            return None
+        name = found.operands[0]
+    return None
 
 
 def _walk(program: Program, name: str, times: int, found: Cost) -> None:
     computation = program.computations.get(name, {})
     for one in computation.values():
         if one.opcode == "while":
-            turns = trip_count(program, one)
+            turns = trip_count(program, one, computation)
             found.unknown_loops += turns is None
             for body in one.called("body"):
                 _walk(program, body, times * (1 if turns is None else turns), found)

@@ -64,8 +64,8 @@ def check(config: TrainConfig) -> None:
             raise UserError(f"{type(owner).__name__}.{name} is {value!r}: {mend}")
     if "://" in config.model_dir:
         raise UserError(
-            f"MODEL_DIR {config.model_dir}: a run appends to its files and renames them, so they lie in a folder: mount "
-            "the bucket (run_tpu.sh --mount, or gcsfuse) and give the folder there"
+            f"MODEL_DIR {config.model_dir}: a run appends to its files and renames them, so they lie in a folder: "
+            "mount the bucket (run_tpu.sh --mount, or gcsfuse) and give the folder there"
         )
     check_rules(config.assignment)
     profiled = steps_to_profile(config.profile_steps)

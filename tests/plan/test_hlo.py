@@ -55,10 +55,31 @@ def test_a_scanned_layer_moves_its_own_slices():
     assert found.hbm_bytes == 12 * sum(a_turn) + 2 * 64 * 128 * 4
 
 
-def test_the_number_of_turns_is_read_from_the_condition_where_it_is_not_annotated():
-    bare = LOOP.replace(', backend_config={"known_trip_count":{"n":"12"}}', "")
-    assert hlo_cost.cost(hlo_text.parse(bare)).flops == 12 * 2 * 16 * 64 * 128
-    unknown = bare.replace("direction=LT", "direction=NE")
+def counting_loop(begin: int, step: int) -> str:
+    """The loop as one whose turns XLA has not told, its counter from `begin` in steps of `step`."""
+    changes = {
+        ', backend_config={"known_trip_count":{"n":"12"}}': "",
+        "tuple(%layer,": "tuple(%later,",
+        "  ROOT %next": f"  %by = s32[] constant({step})\n  %later = s32[] add(%layer, %by)\n  ROOT %next",
+        "tuple(%param,": "tuple(%from,",
+        "  %start =": f"  %from = s32[] constant({begin})\n  %start =",
+    }
+    text = LOOP
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.mark.parametrize(("begin", "step", "turns"), [(0, 1, 12), (0, 2, 6), (3, 2, 5)])
+def test_turns_are_told_by_the_counter_where_they_are_not_annotated(begin, step, turns):
+    """A product that waits for its parameters a part at a time counts by twos: two parts a turn."""
+    found = hlo_cost.cost(hlo_text.parse(counting_loop(begin, step)))
+    assert (found.flops, found.unknown_loops) == (turns * 2 * 16 * 64 * 128, 0)
+
+
+def test_a_loop_of_unknown_length_counts_once():
+    unknown = counting_loop(0, 1).replace("direction=LT", "direction=NE")
     found = hlo_cost.cost(hlo_text.parse(unknown))
     assert (found.flops, found.unknown_loops) == (2 * 16 * 64 * 128, 1)
 
