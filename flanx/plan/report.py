@@ -9,7 +9,10 @@ from flanx.plan.facts import Facts
 from flanx.training.config import TrainConfig
 
 # What benchmarks/plan_estimate.py and benchmarks/pods_table.py find.
-_ROUGH = "memory may be off by a third, and compiled steps take up to twice as long"
+_ROUGH = {
+    "tpu": "memory may be off by a third, and compiled steps take up to twice as long and more",
+    "gpu": "memory may be off by a third, and no GPU has confirmed it",
+}
 _GB = 1e9  # what is sent and read is told as links and memories are: in powers of ten
 
 
@@ -109,7 +112,7 @@ class Plan:
             f"  batch        {self.config.batch_size} rows of {lengths['inputs']} + {lengths['targets']} tokens, "
             f"{microbatches} microbatch{'es' if microbatches > 1 else ''}, remat {self.config.model.remat}",
             *(f"  note         {note}" for note in facts.notes),
-            *([] if facts.compiled else [f"  note         {_ROUGH}"]),
+            *([] if facts.compiled else [f"  note         {_ROUGH[facts.topology.chip.platform]}"]),
         ]
 
     def _memory(self) -> list[str]:
