@@ -319,6 +319,7 @@ class Checkpoints:
             del ignored  # the error just told
         self._sweep()  # before the new manager does so beside the next save, and stumbles over what is gone
         self._manager = self._open()
+        gc.collect()  # what the failed save has left undone, or it would complain of that when the process ends
 
     def _sweep(self) -> None:
         """Makes room where nothing is being saved: orbax leaves what it wrote after it had given up."""

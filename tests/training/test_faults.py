@@ -134,12 +134,15 @@ def test_the_checkpoint_before_is_named_and_patience_has_no_end(toy_config):
 
 
 def test_a_full_disk_is_told_once_and_waited_for(toy_config, forks, read_metrics):
-    """From step 5 to 14 the kernel refuses files above a few bytes; what was refused is written when it does not."""
+    """From step 5 to 14 the kernel refuses files above a few bytes; what was refused is written when it does not.
+
+    Steps take longer than saves, as they do where saves matter, so that one is tried again before the next is due.
+    """
     settings = {"train_steps": 22, "checkpoint": CheckpointConfig(period=10, keep=None)}
     whole = toy_config("whole", **settings)
     assert forks.run(whole).status == 0
     config = toy_config("full", **settings)
-    child = forks.run(config, ("full", 5, 14, 64))
+    child = forks.run(config, ("full", 5, 14, 64), ("slow", 9, 0.3))
     assert child.status == 0, child.err
     assert child.out.count("could not be saved") == 1
     assert "tries again every 1 step" in child.out
