@@ -10,7 +10,7 @@ from flanx.training.config import TrainConfig
 
 # What benchmarks/plan_estimate.py and benchmarks/pods_table.py find.
 _ROUGH = {
-    "tpu": "memory may be off by a third, and compiled steps take up to twice as long and more",
+    "tpu": "memory may be off by a third, and compiled steps of long rows take twice as long and more",
     "gpu": "memory may be off by a third, and no GPU has confirmed it",
 }
 _GB = 1e9  # what is sent and read is told as links and memories are: in powers of ten

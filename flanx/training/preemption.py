@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from functools import partial
-from types import FrameType, TracebackType
+from types import FrameType
 
 from flanx.training import notices
 
@@ -41,12 +41,7 @@ class Preemption:
             self._lookout = notices.Lookout(look, self._ask, notices.SECONDS)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._lookout is not None:
             self._lookout.close()
         for number, handler in self._before.items():

@@ -29,6 +29,7 @@ _JAX = "https://docs.jax.dev/en/latest/xla_flags.html"
 _NVIDIA = "https://docs.nvidia.com/jax-toolbox/performance-profiling/gpu-performance"
 _MAXTEXT = "https://github.com/AI-Hypercomputer/maxtext/blob/main/benchmarks/xla_flags_library.py"
 
+# XLA under JAX 0.12 knows the pipelined collectives of GPUs no longer, and `compiled` leaves them out there.
 FLAGS: Mapping[str, tuple[Flag, ...]] = {
     "gpu": (
         Flag(

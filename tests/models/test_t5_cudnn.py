@@ -13,9 +13,6 @@ from flanx.errors import UserError
 from flanx.models.t5 import cudnn, masks, partition, products
 from flanx.models.t5.config import T5Config
 
-# Logits of up to 16 round by 2^-20 on each side, and what is made of them passes through sums of up to 16 terms: some
-# 2^-17 of the largest number of an array.
-ROUNDING = 2.0**-17
 NARROW = T5Config(
     emb_dim=32,
     num_heads=2,
@@ -30,9 +27,10 @@ NARROW = T5Config(
 
 
 def attention_inputs(dtype):
-    """Packed rows, the last of them all padding."""
+    """Packed rows, the last of them all padding; logits of a model that has learnt nothing yet, which round little."""
     rng = np.random.default_rng(0)
-    query, key, value = (jnp.asarray(rng.normal(size=(3, 2, 8, 16)), dtype) for _ in range(3))
+    query, key, value = (rng.normal(size=(3, 2, 8, 16)) for _ in range(3))
+    query, key, value = (jnp.asarray(x, dtype) for x in (query / 4, key, value))
     bias = jnp.asarray(rng.normal(size=(1, 2, 8, 8)), jnp.float32)
     segments = jnp.asarray([[1] * 3 + [2] * 5, [1] * 6 + [0] * 2, [0] * 8])
     return query, key, value, bias, masks.encoder_mask(segments, segments)
@@ -51,7 +49,7 @@ def test_bias_and_mask_as_one_are_what_xla_adds(monkeypatch, biased):
     def run(attention):
         def call(query, key, value, bias=None):
             mixed = attention(query, key, value, bias, mask)
-            return jnp.sum(jnp.sin(mixed)), mixed
+            return jnp.sum(mixed**3), mixed
 
         numbers = tuple(range(len(arrays)))
         return jax.jit(jax.grad(call, numbers, has_aux=True))(*arrays)
@@ -60,8 +58,7 @@ def test_bias_and_mask_as_one_are_what_xla_adds(monkeypatch, biased):
     want_grads, want = run(products.attention)
     np.testing.assert_allclose(mixed[:2], want[:2], atol=1e-5)
     for got, expected in zip(grads, want_grads, strict=True):
-        largest = float(jnp.abs(expected).max())
-        np.testing.assert_allclose(got, expected, rtol=0, atol=ROUNDING * largest)
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
 
 
 def test_a_query_that_may_look_nowhere_stays_finite_in_bfloat16():

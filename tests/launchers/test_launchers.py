@@ -14,7 +14,7 @@ import yaml
 from flanx.errors import UserError
 from flanx.training import hosts
 
-LAUNCHERS = Path(__file__).parents[1] / "launchers"
+LAUNCHERS = Path(__file__).parents[2] / "launchers"
 
 # Starts as many tasks as asked, with SLURM's variables, and ends with the highest status.
 SRUN = """#!/usr/bin/env bash
