@@ -1,29 +1,12 @@
 """How a process on a CPU keeps its memory."""
 
 import ctypes
-import glob
 import os
 import platform
 from collections.abc import Mapping
 
-# What shows in /dev where there is a GPU or a TPU.
-_ACCELERATORS = (
-    "/dev/nvidia[0-9]*",
-    "/dev/kfd",
-    "/dev/dxg",  # Windows' GPU under WSL
-    "/dev/accel*",
-    "/dev/vfio/[0-9]*",
-)
 # malloc.h of glibc
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-
-
-def on_cpu(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether JAX will run on the CPU, told without starting it: by JAX_PLATFORMS, or since there is nothing else."""
-    platforms = environment.get("JAX_PLATFORMS", "")
-    if platforms:
-        return platforms == "cpu"
-    return not any(glob.glob(pattern) for pattern in _ACCELERATORS)
 
 
 def keep_freed(environment: Mapping[str, str] = os.environ) -> bool:

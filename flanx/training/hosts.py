@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flanx.errors import UserError
+from flanx.hardware import present
 
 JOIN_SECONDS = 300  # how long the first process waits for the last
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
@@ -151,9 +152,8 @@ def _checked(address: str, count: int | None, index: int | None) -> Place:
 
 def _on_tpu() -> bool:
     """Whether this machine has TPU chips, and the library that drives them."""
-    chips = any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
     platforms = os.environ.get("JAX_PLATFORMS", "tpu")
-    return chips and "tpu" in platforms and util.find_spec("libtpu") is not None
+    return present.has_tpu() and "tpu" in platforms and util.find_spec("libtpu") is not None
 
 
 def check_shared(folder: str) -> None:

@@ -9,7 +9,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from flanx.hardware import memory
+from flanx.hardware import memory, present
 from flanx.training.config import TrainConfig
 
 
@@ -35,7 +35,7 @@ def prepare(compiled: str) -> None:
     if sys.unraisablehook is not _unraisable:
         global _others
         _others, sys.unraisablehook = sys.unraisablehook, _unraisable
-    if memory.on_cpu():
+    if present.on_cpu():
         memory.keep_freed()
         if (
             util.find_spec("libtpu") is not None

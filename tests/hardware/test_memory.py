@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-from flanx.hardware import memory
-
 CODE = """
 import resource, sys
 import numpy as np
@@ -54,12 +52,3 @@ def test_freed_memory_is_not_taken_from_the_system_again():
 )
 def test_what_the_user_says_of_malloc_stays(environment):
     assert kept_and_faults(**environment)[0] == "False"
-
-
-def test_where_there_is_an_accelerator_nothing_is_kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_ACCELERATORS", (str(tmp_path / "nvidia[0-9]*"),))
-    assert memory.on_cpu({})
-    (tmp_path / "nvidia0").touch()
-    assert not memory.on_cpu({})
-    assert memory.on_cpu({"JAX_PLATFORMS": "cpu"})
-    assert not memory.on_cpu({"JAX_PLATFORMS": "cuda,cpu"})
