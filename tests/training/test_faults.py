@@ -146,7 +146,7 @@ def test_a_full_disk_is_told_once_and_waited_for(toy_config, forks, read_metrics
     assert child.status == 0, child.err
     assert child.out.count("could not be saved") == 1
     assert "tries again every 1 step" in child.out
-    assert "there is room again" in child.out
+    assert "writing works again" in child.out
     assert child.out.count("metrics.jsonl cannot be written") == 1
     assert child.err == ""
     steps = {int(p.name) for p in (Path(config.model_dir) / "checkpoints").iterdir()}
