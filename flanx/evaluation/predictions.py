@@ -72,7 +72,10 @@ def read_predictions(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
       ValueError: it is damaged.
     """
     text = epath.Path(path).read_text(encoding="utf-8")
-    records = [json.loads(line) for line in text.split("\n") if line]
+    try:
+        records = [json.loads(line) for line in text.split("\n") if line]
+    except RecursionError as error:
+        raise ValueError(f"{path} is damaged") from error
     for record in records:
         if not isinstance(record, dict) or not _texts(record.get("references")):
             raise ValueError(f"{path} holds other things than answers")
