@@ -5,7 +5,6 @@ its report in one line; 75 stopped where it can go on (start it again); 1 anythi
 """
 
 import argparse
-import errno
 import importlib
 import os
 import sys
@@ -14,6 +13,8 @@ from typing import NoReturn
 
 from flanx import __version__
 from flanx.errors import UserError, did_you_mean
+
+STOPPED = 75
 
 COMMANDS = {
     "train": "train a model on a mixture of tasks",
@@ -88,16 +89,24 @@ def _run(command: str, argv: list[str]) -> int:
         return 0
     except KeyboardInterrupt:
         print(f"flanx {command}: interrupted; the same command goes on", file=sys.stderr)
-        return 1
+        return STOPPED
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if (line := _refused_by_system(error)) is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"flanx {command}: the disk is full{where}; make room and run the same command again",
-            file=sys.stderr,
-        )
+        print(f"flanx {command}: {line}", file=sys.stderr)
         return 1
+
+
+def _refused_by_system(error: OSError) -> str | None:
+    """One line on a full disk, or too few open files or rights; None for what needs its traceback."""
+    from flanx import system_errors
+
+    fix = system_errors.fix(error)
+    if fix is None:
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    what = "the disk is full" if error.errno in system_errors.SPACE else str(error.strerror).lower()
+    return f"{what}{where}: {fix}, and run the same command again"
 
 
 class _Parser(argparse.ArgumentParser):

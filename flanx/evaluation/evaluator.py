@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from flanx import whole_files
 from flanx.data import vocabulary as vocabularies
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
@@ -49,6 +50,7 @@ class Evaluator:
       mesh: devices that share each batch; None for the default device.
       eval_steps: most batches of each task in teacher-forced evaluation; None for all.
       output_dir: answers are written here instead.
+      write: writes a file, as `flanx.whole_files.write` does.
 
     Raises:
       UserError: a suite was tokenised with another vocabulary, two suites have one name, or a
@@ -67,7 +69,9 @@ class Evaluator:
         mesh: Any = None,
         eval_steps: int | None = None,
         output_dir: str | os.PathLike[str] | None = None,
+        write: predictions.Write = whole_files.write,
     ):
+        self._write = write
         names = [suite.name for suite in suites]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -104,7 +108,7 @@ class Evaluator:
             answers = self._ask(data, params, progress)
             values |= self._score(data, answers, step, index, stems)
         if jax.process_index() == 0 and index:
-            predictions.write_index(self._folder, index)
+            predictions.write_index(self._folder, index, self._write)
         return values
 
     def _ask(self, data: SuiteData, params: Any, progress: Progress | None) -> _Answers:
@@ -175,7 +179,7 @@ class Evaluator:
             )
             if stem is not None and jax.process_index() == 0:
                 path = predictions.predictions_path(self._folder, stem, step)
-                predictions.write_predictions(path, records)
+                predictions.write_predictions(path, records, self._write)
         return values | {
             f"{suite}/{name}": math.fsum(column) / len(column) for name, column in columns.items()
         }

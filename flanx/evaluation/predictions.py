@@ -9,7 +9,7 @@ The summary is made from these and metrics.jsonl alone.
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class TaskIndex:
 
 
 Index = dict[str, dict[str, TaskIndex]]  # suite -> task -> how
+Write = Callable[[os.PathLike[str] | str, str | bytes], None]  # as `flanx.whole_files.write`
 
 
 def file_stem(task: str) -> str:
@@ -55,35 +56,70 @@ def predictions_path(folder: os.PathLike[str] | str, stem: str, step: int) -> ep
     return epath.Path(folder) / f"{stem}-{step}.jsonl"
 
 
-def write_predictions(path: os.PathLike[str] | str, records: Iterable[Mapping[str, Any]]) -> None:
+def write_predictions(
+    path: os.PathLike[str] | str,
+    records: Iterable[Mapping[str, Any]],
+    write: Write = whole_files.write,
+) -> None:
     """Writes one object a line, whole or not at all."""
-    whole_files.write(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
+    write(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
 def read_predictions(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
-    """Reads what `write_predictions` wrote."""
+    """Reads what `write_predictions` wrote.
+
+    Raises:
+      ValueError: it is damaged.
+    """
     text = epath.Path(path).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n") if line]
+    try:
+        records = [json.loads(line) for line in text.split("\n") if line]
+    except RecursionError as error:
+        raise ValueError(f"{path} is damaged") from error
+    for record in records:
+        if not isinstance(record, dict) or not _texts(record.get("references")):
+            raise ValueError(f"{path} holds other things than answers")
+    return records
 
 
-def write_index(folder: os.PathLike[str] | str, index: Index) -> None:
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def write_index(
+    folder: os.PathLike[str] | str, index: Index, write: Write = whole_files.write
+) -> None:
     """Writes eval/index.json."""
     fields = {
         suite: {task: asdict(how) for task, how in tasks.items()} for suite, tasks in index.items()
     }
-    whole_files.write(epath.Path(folder) / INDEX, json.dumps(fields, indent=1) + "\n")
+    write(epath.Path(folder) / INDEX, json.dumps(fields, indent=1) + "\n")
 
 
 def read_index(folder: os.PathLike[str] | str) -> Index:
-    """Reads eval/index.json; empty where nothing was evaluated."""
+    """Reads eval/index.json; empty where nothing was evaluated.
+
+    Raises:
+      ValueError: it is damaged.
+    """
     path = epath.Path(folder) / INDEX
     if not path.exists():
         return {}
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        suite: {
-            task: TaskIndex(**{**how, "metrics": tuple(how["metrics"])})
-            for task, how in tasks.items()
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        index = {
+            suite: {
+                task: TaskIndex(**{**how, "metrics": tuple(how["metrics"])})
+                for task, how in tasks.items()
+            }
+            for suite, tasks in fields.items()
         }
-        for suite, tasks in fields.items()
-    }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged") from error
+    for how in (how for tasks in index.values() for how in tasks.values()):
+        texts = (how.file, how.headline, how.headline_metric, how.postprocessor)
+        if not all(isinstance(text, str | None) for text in (*texts, *how.metrics)) or not (
+            isinstance(how.examples, int)
+        ):
+            raise ValueError(f"{path} is damaged")
+    return index

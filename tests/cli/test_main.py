@@ -96,12 +96,12 @@ def test_user_errors_exit_with_two_and_one_line(capsys):
         ),
     ],
 )
-def test_what_is_no_mistake_is_one_line_too(monkeypatch, capsys, error, says):
+def test_what_is_no_mistake_is_one_line_too(monkeypatch, capsys, error, status, says):
     def run(args):
         raise error
 
     monkeypatch.setattr(importlib.import_module("flanx.cli.train"), "run", run)
-    assert cli.main(["train"]) == 1
+    assert cli.main(["train"]) == status
     assert capsys.readouterr().err == says
 
 
