@@ -81,9 +81,9 @@ def rank_accuracy(
 def rouge_l(references: References, predictions: Sequence[str]) -> dict[str, float]:
     """Mean ROUGE-L F-measure, the best over the references.
 
-    Natural Instructions' rule: `rougeL` of its `compute_metrics.py`, with rouge_score's own words and stems. Where those
-    know nothing of most words of a reference (Chinese, Arabic, Hindi), it is compared by words of its own script, without
-    stems; the multilingual track takes GPT-2's pieces there (`writing_systems`).
+    Natural Instructions' rule: `rougeL` of its `compute_metrics.py`, with the words and stems of rouge_score. Where it
+    knows nothing of most words of a reference (Chinese, Arabic, Hindi), they are compared by words of their own script,
+    without stems; the multilingual track takes GPT-2's pieces there (`writing_systems`).
     """
     best = [
         max(_rouge_l(answer, prediction) for answer in answers)
