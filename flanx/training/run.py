@@ -17,6 +17,7 @@ from flanx.data.loader import LoaderState
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
+from flanx.evaluation import suites
 from flanx.interop.source import Source
 from flanx.training import leftovers, limits, run_info
 from flanx.training import program as programs
@@ -116,8 +117,15 @@ class Run:
                 self.config.model_dir,
                 mesh=self.program.mesh,
                 eval_steps=self.config.eval_steps,
+                trained_on={entry.dataset for entry in self.manifest.entries},
             )
         return self._evaluator
+
+    def evaluation_failures(self) -> list[str]:
+        """Lines on users' metrics that failed in the last evaluation; training goes on without their scores."""
+        from flanx.evaluation import scoring
+
+        return scoring.lines(self.evaluator().failures)
 
     def evaluation_at(self, step: int) -> dict[str, float] | None:
         """What metrics.jsonl says of an evaluation at `step`; processes other than 0 learn whether it says anything."""
@@ -206,6 +214,7 @@ def open_run(
         if primary
         else NoWriters()
     )
+    told += suites.scopes(config.evals, eval_manifests, manifest)
     for text in [*told, _where_from(config, step, source)]:
         writers.say(text)
     checkpoints.warn = writers.say
