@@ -101,11 +101,11 @@ def run(args: argparse.Namespace) -> int:
     with shown("examples") as progress:
         values = evaluator.run(opened.params, step, progress)
     answers.write(output / f"results-{step}.json", json.dumps(values, indent=1) + "\n")
-    _print(values, step)
-    for line in answers.report():
-        print(f"flanx eval: {line}", file=sys.stderr)
-    for line in scoring.lines(evaluator.failures):
-        print(f"flanx eval: {line}", file=sys.stderr)
+    try:
+        _print(values, step)
+    finally:  # where the answers are is told to those, too, whose table finds no room
+        for line in [*answers.report(), *scoring.lines(evaluator.failures)]:
+            print(f"flanx eval: {line}", file=sys.stderr)
     if answers.refused:
         return 1
     return UserError.status if evaluator.failures else 0

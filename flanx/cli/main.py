@@ -15,6 +15,8 @@ from typing import NoReturn
 from flanx import __version__
 from flanx.errors import UserError, did_you_mean
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 COMMANDS = {
     "train": "train a model on a mixture of tasks",
     "eval": "evaluate a trained model on held-in and held-out tasks",
@@ -39,6 +41,16 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _flushed(argv, _main(argv))
+    except SystemExit as ended:  # --help, and mistakes in the flags
+        status = ended.code if isinstance(ended.code, int) else 0
+        if isinstance(ended.__context__, BrokenPipeError):  # rich's way of taking it
+            status = 0
+        raise SystemExit(_flushed(argv, status)) from None
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         _top_parser().print_help()
         return 0
@@ -50,6 +62,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flanx: no command '{argv[0]}'{hint}", file=sys.stderr)
         return 2
     return _run(argv[0], argv[1:])
+
+
+def _flushed(argv: list[str], status: int) -> int:
+    """Writes out what standard output still holds; Python would do it later, with a traceback and status 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _abandon_output()
+        return status
+    except OSError as error:
+        _abandon_output()
+        if status == 0:
+            who = " ".join(["flanx", *argv[:1]])
+            print(
+                f"{who}: the disk is full (standard output); make room and run the same command again"
+                if error.errno in FULL
+                else f"{who}: standard output cannot be written to ({error.strerror}); write elsewhere",
+                file=sys.stderr,
+            )
+        return status or 1
+
+
+def _abandon_output() -> None:
+    """Nobody can take what standard output still holds: it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _top_parser() -> argparse.ArgumentParser:
@@ -84,13 +123,13 @@ def _run(command: str, argv: list[str]) -> int:
         return error.status
     except BrokenPipeError:
         # The reader of our output went away (`flanx tasks list | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()
         return 0
     except KeyboardInterrupt:
         print(f"flanx {command}: interrupted; the same command goes on", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(
