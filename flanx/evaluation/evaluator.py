@@ -142,9 +142,10 @@ class Evaluator:
             def advance(count: int) -> None:
                 nonlocal done
                 done += count
-                if progress:
+                if progress and total:
                     progress(done, total, f"{suite.name}: {what}")
 
+            advance(0)
             return {"batch_size": suite.batch_size, "advance": advance}
 
         ask = self._predictor

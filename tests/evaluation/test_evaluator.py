@@ -222,7 +222,8 @@ def test_two_suites_with_one_task_keep_their_answers_apart(world, tmp_path):
     assert ends == [
         (f"{suite}: {what}", n, n) for suite in ("held_out", "short") for what, n in passes.items()
     ]
-    assert all(0 < done <= total for _, done, total in told)
+    assert all(0 <= done <= total for _, done, total in told)
+    assert told[0] == ("held_out: loss", 0, 24)
 
 
 def test_postprocessor_applies_to_predictions_and_references(world, tmp_path, monkeypatch):
