@@ -92,7 +92,7 @@ def scopes(
             )
         elif suite.mixture in (None, training.mixture) and trained < len(asked):
             out.append(
-                f"suite '{suite.name}' asks {counts.plural(len(asked), 'dataset')} whatever NUM_TASKS is, {trained:,} of "
-                f"them trained on; EvalSuite.num_tasks = '{TRAINED}' asks those alone"
+                f"suite '{suite.name}' asks {counts.plural(len(asked), 'dataset')} whatever NUM_TASKS is, "
+                f"{trained:,} of them trained on; EvalSuite.num_tasks = '{TRAINED}' asks those alone"
             )
     return out
