@@ -70,7 +70,7 @@ def score(task: Task, records: Sequence[Mapping[str, Any]], *, generated: bool) 
         try:
             clean = _cleaned(task, usable, ranking=ranking)
         except _Failed as failed:
-            out.failures.append(Failure(*failed.args, task.entry.task))
+            out.failures.append(Failure(failed.function, failed.what, task.entry.task))
             continue
         try:
             found = _numbers(_call(metric, clean, usable, ranking=ranking))
@@ -121,7 +121,11 @@ def where(error: BaseException, function: Callable[..., Any]) -> str:
 
 
 class _Failed(Exception):
-    """A postprocessor raised; args are the `function` and `what` of a `Failure`."""
+    """A postprocessor raised; the `function` and `what` of a `Failure`."""
+
+    def __init__(self, function: str, what: str):
+        super().__init__(function, what)
+        self.function, self.what = function, what
 
 
 @dataclass(frozen=True)
