@@ -102,6 +102,10 @@ def answer_task(
     split, count = args.split or "validation", args.n or 5
     suite = EvalSuite("infer", args.task, split, feature_lengths=lengths, max_examples=count)
     (found,) = manifest.ensure([data.eval_request(suite)], workers=data.cache_workers)
+    for name, reasons in [*((e.task, e.dropped) for e in found.entries), *found.left_out.items()]:
+        if reasons:
+            words = ", ".join(f"{why}: {number:,}" for why, number in reasons.items())
+            print(f"flanx infer: rows of '{name}' are left out ({words})", file=sys.stderr)
     stores = [(entry.task, entry.open(data.cache_dir)) for entry in found.entries]
     places = [(task, store, i) for task, store in stores for i in range(store.num_examples)]
 

@@ -1,5 +1,6 @@
 """`flanx infer`: a prompt, a JSONL file, a task's examples, and mistakes."""
 
+import dataclasses
 import errno
 import io
 import json
@@ -302,3 +303,22 @@ def test_half_a_surrogate_pair_is_refused_by_its_line(trained_run, tmp_path, cap
     monkeypatch.setattr("sys.stdin", typed)
     assert main([*command, "--interactive"]) == 2
     assert "line 2: no valid Unicode at character 5" in capsys.readouterr().err
+
+
+def test_rows_of_a_task_that_make_no_example_are_told(trained_run, capsys, monkeypatch):
+    from flanx.data import manifest
+
+    real = manifest.ensure
+
+    def ensure(requests, **options):
+        (found,) = real(requests, **options)
+        (entry,) = found.entries
+        short = dataclasses.replace(entry, dropped={"no exemplar fits the inputs": 2})
+        return [dataclasses.replace(found, entries=(short,), left_out={"toycli.gone": {"x": 1}})]
+
+    monkeypatch.setattr(manifest, "ensure", ensure)
+    assert main(["infer", str(trained_run), "--task=toycli.first.zs_opt", "-n", "2"]) == 0
+    error = capsys.readouterr().err
+    told = "rows of 'toycli.first.zs_opt' are left out (no exemplar fits the inputs: 2)"
+    assert told in error
+    assert "rows of 'toycli.gone' are left out (x: 1)" in error
