@@ -5,7 +5,6 @@ its report in one line; 75 stopped where it can go on (start it again); 1 anythi
 """
 
 import argparse
-import errno
 import importlib
 import os
 import sys
@@ -15,7 +14,7 @@ from typing import NoReturn
 from flanx import __version__
 from flanx.errors import UserError, did_you_mean
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+STOPPED = 75
 
 COMMANDS = {
     "train": "train a model on a mixture of tasks",
@@ -77,12 +76,9 @@ def _flushed(argv: list[str], status: int) -> int:
         _abandon_output()
         if status == 0:
             who = " ".join(["flanx", *argv[:1]])
-            print(
-                f"{who}: the disk is full (standard output); make room and run the same command again"
-                if error.errno in FULL
-                else f"{who}: standard output cannot be written to ({error.strerror}); write elsewhere",
-                file=sys.stderr,
-            )
+            error.filename = "standard output"
+            line = _refused_by_system(error) or f"standard output fails ({error.strerror})"
+            print(f"{who}: {line}", file=sys.stderr)
         return status or 1
 
 
@@ -127,16 +123,24 @@ def _run(command: str, argv: list[str]) -> int:
         return 0
     except KeyboardInterrupt:
         print(f"flanx {command}: interrupted; the same command goes on", file=sys.stderr)
-        return 1
+        return STOPPED
     except OSError as error:
-        if error.errno not in FULL:
+        if (line := _refused_by_system(error)) is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"flanx {command}: the disk is full{where}; make room and run the same command again",
-            file=sys.stderr,
-        )
+        print(f"flanx {command}: {line}", file=sys.stderr)
         return 1
+
+
+def _refused_by_system(error: OSError) -> str | None:
+    """One line on a full disk, or too few open files or rights; None for what needs its traceback."""
+    from flanx import system_errors
+
+    fix = system_errors.fix(error)
+    if fix is None:
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    what = "the disk is full" if error.errno in system_errors.SPACE else str(error.strerror).lower()
+    return f"{what}{where}: {fix}, and run the same command again"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,9 +1,15 @@
 """`flanx train`: one gin file, one trained model."""
 
 import argparse
+import os
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from flanx.cli import gin_edge
+from flanx.unfailing_output import unfailing
+
+if TYPE_CHECKING:
+    from flanx.training.loop import Result
 
 HELP = """\
 Train a model on a mixture of tasks, evaluate it on held-in and held-out ones, and leave
@@ -47,14 +53,29 @@ def run(args: argparse.Namespace) -> int:
     from flanx.training.loop import train
 
     hosts = Hosts(args.coordinator_address, args.process_count, args.process_index)
-    result = train(config, config_text=text, hosts=hosts)
-    if result.preempted:
-        print(
-            f"flanx train: stopped at step {result.step}, checkpoint saved; run the same command to go on",
-            file=sys.stderr,
-        )
-        return PREEMPTED
+    with unfailing():
+        try:
+            result = train(config, config_text=text, hosts=hosts)
+        except KeyboardInterrupt:
+            _leave_at_once()
+        if result.preempted:
+            print(f"flanx train: {_stopped(result)}", file=sys.stderr)
+            return PREEMPTED
     return 0
+
+
+def _stopped(result: "Result") -> str:
+    at = f"stopped at step {result.step}"
+    if result.saved == result.step:
+        return f"{at}, checkpoint saved; run the same command to go on"
+    where = f"the checkpoint of step {result.saved}" if result.saved else "the beginning"
+    return f"{at} while updates were being skipped; run the same command to go on from {where}"
+
+
+def _leave_at_once() -> NoReturn:
+    """A second Ctrl-C: no thread is waited for, and no save. What was saved before is whole."""
+    print("\nflanx train: interrupted; the same command goes on", file=sys.stderr, flush=True)
+    os._exit(PREEMPTED)
 
 
 def _describe(config, text: str) -> int:

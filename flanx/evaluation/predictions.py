@@ -77,9 +77,21 @@ def write_predictions(
 
 
 def read_predictions(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
-    """Reads what `write_predictions` wrote."""
+    """Reads what `write_predictions` wrote.
+
+    Raises:
+      ValueError: it is damaged.
+    """
     text = epath.Path(path).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.split("\n") if line]
+    records = [json.loads(line) for line in text.split("\n") if line]
+    for record in records:
+        if not isinstance(record, dict) or not _texts(record.get("references")):
+            raise ValueError(f"{path} holds other things than answers")
+    return records
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def write_index(
@@ -93,15 +105,32 @@ def write_index(
 
 
 def read_index(folder: os.PathLike[str] | str) -> Index:
-    """Reads eval/index.json; empty where nothing was evaluated."""
+    """Reads eval/index.json; empty where nothing was evaluated.
+
+    Raises:
+      ValueError: it is damaged.
+    """
     path = epath.Path(folder) / INDEX
     if not path.exists():
         return {}
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        suite: {
-            task: TaskIndex(**{**how, "metrics": tuple(how["metrics"])})
-            for task, how in tasks.items()
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        index = {
+            suite: {
+                task: TaskIndex(**{**how, "metrics": tuple(how["metrics"])})
+                for task, how in tasks.items()
+            }
+            for suite, tasks in fields.items()
         }
-        for suite, tasks in fields.items()
-    }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged") from error
+    for how in (how for tasks in index.values() for how in tasks.values()):
+        texts = (how.file, how.headline, how.headline_metric, how.postprocessor)
+        if not all(isinstance(text, str | None) for text in (*texts, *how.metrics)) or not (
+            isinstance(how.examples, int)
+            and isinstance(how.scored, int)
+            and isinstance(how.left_out, dict)
+            and all(isinstance(rows, int) for rows in how.left_out.values())
+        ):
+            raise ValueError(f"{path} is damaged")
+    return index

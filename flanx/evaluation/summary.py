@@ -3,6 +3,7 @@
 Made from metrics.jsonl and eval/ alone, so that it can be made again at any time.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -83,7 +84,11 @@ class Summary:
 
 
 def summarise(model_dir: str | os.PathLike[str]) -> Summary | None:
-    """Compares tuned, untuned and majority answers; None where nothing was evaluated."""
+    """Compares tuned, untuned and majority answers; None where nothing was evaluated.
+
+    Raises:
+      ValueError: eval/index.json is damaged.
+    """
     past = history.read(model_dir)
     folder = epath.Path(model_dir) / predictions.FOLDER
     index = predictions.read_index(folder)
@@ -175,7 +180,16 @@ def report(model_dir: str | os.PathLike[str], console: "Console | None" = None) 
     """
     from flanx.evaluation import curves
 
-    summary = summarise(model_dir)
+    try:
+        summary = summarise(model_dir)
+    except ValueError as error:
+        summary = None
+        if console is not None:
+            console.print(
+                f"{error}: no summary.json; `flanx eval {model_dir}` scores the run again",
+                markup=False,
+                soft_wrap=True,
+            )
     if summary is not None:
         write(model_dir, summary)
         if console is not None:
@@ -196,7 +210,7 @@ def _task(
     constant = None
     if how.file is not None:
         path = predictions.predictions_path(folder, how.file, last)
-        if path.exists():
+        with contextlib.suppress(FileNotFoundError, ValueError):  # damaged: nothing to compare with
             constant = majority(how, predictions.read_predictions(path))
     return TaskSummary(
         task=task,

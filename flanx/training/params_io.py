@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from flanx import resources
+from flanx import digests, resources
 from flanx.errors import UserError
 from flanx.training.state import path_names
 
@@ -27,6 +27,7 @@ EXPORT_FACTS = "flanx.json"
 RUN_FILES = ("config.gin", "run.json")  # what a MODEL_DIR has before its first checkpoint
 T5X_FOLDER = "checkpoint_"
 HF_CONFIG = "config.json"
+VOCABULARY = "vocabulary.model"
 
 
 def export_params(
@@ -61,7 +62,8 @@ def export_params(
         content = {"format_version": FORMAT_VERSION, "dtype": dtype, **(facts or {})}
         (folder / EXPORT_FACTS).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
         if vocabulary_file is not None:
-            shutil.copyfile(vocabulary_file, folder / "vocabulary.model")
+            shutil.copyfile(vocabulary_file, folder / VOCABULARY)
+        digests.write(folder, ("params", EXPORT_FACTS, VOCABULARY))
 
 
 def find_params(path: str | os.PathLike[str], step: int | None = None) -> Path:

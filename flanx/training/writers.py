@@ -45,6 +45,8 @@ class AllWriters:
         self._board: Any = None
         self._display = Display(total, step, enabled=True)
         self._refused: set[str] = set()
+        if self._file.damage is not None:
+            self.say(self._file.damage)
 
     @property
     def console(self) -> Console | None:

@@ -89,21 +89,22 @@ def test_user_errors_exit_with_two_and_one_line(capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "status", "says"),
     [
-        (KeyboardInterrupt(), "flanx train: interrupted; the same command goes on\n"),
+        (KeyboardInterrupt(), 75, "flanx train: interrupted; the same command goes on\n"),
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"),
-            "flanx train: the disk is full (runs/x/metrics.jsonl); make room and run the same command again\n",
+            1,
+            "flanx train: the disk is full (runs/x/metrics.jsonl): make room there, and run the same command again\n",
         ),
     ],
 )
-def test_what_is_no_mistake_is_one_line_too(monkeypatch, capsys, error, says):
+def test_what_is_no_mistake_is_one_line_too(monkeypatch, capsys, error, status, says):
     def run(args):
         raise error
 
     monkeypatch.setattr(importlib.import_module("flanx.cli.train"), "run", run)
-    assert cli.main(["train"]) == 1
+    assert cli.main(["train"]) == status
     assert capsys.readouterr().err == says
 
 

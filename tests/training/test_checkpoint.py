@@ -216,7 +216,7 @@ def test_a_full_disk_is_told_and_the_next_save_works(opened, monkeypatch):
     assert [checkpoints.due(step) for step in (101, 102, 1000)] == [False, True, True]
     save(checkpoints, state, 102)
     checkpoints.finish(needed=102)
-    assert told[1:] == ["the checkpoint of step 102 is saved: there is room again"]
+    assert told[1:] == ["the checkpoint of step 102 is saved: writing works again"]
 
 
 def test_a_last_save_that_fails_is_an_error(opened):
