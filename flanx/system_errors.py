@@ -11,7 +11,13 @@ from collections.abc import Iterator
 SPACE = (errno.ENOSPC, errno.EDQUOT)
 PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 FILES = (errno.EMFILE, errno.ENFILE)
-_WORDS = {os.strerror(number).lower(): number for number in (*SPACE, *PERMISSION, *FILES)}
+# The longest first: "Too many open files in system" begins as "Too many open files" does.
+_WORDS = dict(
+    sorted(
+        ((os.strerror(n).lower(), n) for n in (*SPACE, *PERMISSION, *FILES)),
+        key=lambda pair: -len(pair[0]),
+    )
+)
 
 
 def number(error: BaseException) -> int | None:
