@@ -38,6 +38,7 @@ REQUIRES = [
     "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
     "rouge-score>=0.1.2",  # the ROUGE-L that Natural Instructions scores with
     "sacrebleu>=2.4",  # BLEU
+    "regex>=2023.12.25",  # the script of a letter, which re does not know; sacrebleu brings it
     "matplotlib>=3.8",  # curves and summary plots
     "jinja2>=3.1,<4",  # the report's page, every text in it escaped
 ]

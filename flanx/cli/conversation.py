@@ -1,5 +1,6 @@
 """`flanx infer --interactive`: prompts from the terminal or a pipe, answers as they are made."""
 
+import io
 import json
 import sys
 from collections import deque
@@ -8,6 +9,7 @@ from typing import Any, TextIO
 
 from flanx.decoding.requests import SETTINGS, mistake
 from flanx.errors import UserError, did_you_mean
+from flanx.evaluation.question_file import half_pair
 
 BLOCK = '"""'
 COMMANDS = ("/help", "/set", "/forget", "/quit")
@@ -53,6 +55,9 @@ class Conversation:
         self._fits = fits
         self._history = history
         self._source = source or sys.stdin
+        if isinstance(self._source, io.TextIOWrapper):
+            # A byte that is not UTF-8 is then refused by its line, instead of ending the reading of all.
+            self._source.reconfigure(errors="surrogateescape")
         self._out = out or sys.stdout
         self._terminal = self._source.isatty()
         self._turns: deque[tuple[str, str]] = deque()
@@ -72,7 +77,7 @@ class Conversation:
     def _prompts(self) -> Iterator[str]:
         while (line := self._read("> ")) is not None:
             if line.strip() == BLOCK:
-                yield self._block()
+                yield from self._valid(self._block())
             elif line.startswith("/"):
                 wrong = self._command(line)
                 if wrong == "/quit":
@@ -82,7 +87,17 @@ class Conversation:
                 if wrong:
                     self._out.write(f"{wrong}\n")
             elif line.strip():
-                yield line
+                yield from self._valid(line)
+
+    def _valid(self, prompt: str) -> Iterator[str]:
+        """The prompt, unless it is no text."""
+        wrong = half_pair(prompt)
+        if not wrong:
+            yield prompt
+        elif self._terminal:
+            self._out.write(f"{wrong}\n")
+        else:
+            raise UserError(f"line {self._line}: {wrong}")
 
     def _read(self, sign: str) -> str | None:
         """The next line; None at the end."""

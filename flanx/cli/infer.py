@@ -110,6 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
+    from flanx import writable
     from flanx.cli import infer_jobs
     from flanx.evaluation import trained
     from flanx.evaluation.answering import Answerer
@@ -118,6 +119,9 @@ def run(args: argparse.Namespace) -> int:
     from flanx.training.params_io import find_params
 
     settings = _settings(args)
+    _check_texts(args)
+    if args.output not in (None, "-"):
+        writable.check_file(args.output, "--output")
     if args.input not in (None, "-") and not Path(args.input).is_file():
         raise UserError(f"no such file: '{args.input}' (--input)")
     folder = find_params(args.model_dir, args.step)
@@ -218,6 +222,19 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     if wrong := mistake(settings):
         raise UserError(f"--{wrong}")
     return settings
+
+
+def _check_texts(args: argparse.Namespace) -> None:
+    """Refuses texts of the command line that are no text: bytes that are not UTF-8, half a surrogate pair."""
+    from flanx.evaluation.question_file import half_pair
+
+    for flag, text in (
+        ("--prompt", args.prompt),
+        ("--field", args.field),
+        *(("--stop", stop) for stop in args.stop),
+    ):
+        if text is not None and (wrong := half_pair(text)):
+            raise UserError(f"{flag}: {wrong}; give it as UTF-8 text, or in a file with --input")
 
 
 @contextlib.contextmanager

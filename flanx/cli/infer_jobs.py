@@ -1,10 +1,12 @@
 """What `flanx infer` does once a model is open: a prompt, a conversation, a file, a task."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from flanx.cli.conversation import Conversation
 from flanx.data import manifest
@@ -61,6 +63,9 @@ def answer_lines(
 
     def check(row: Row) -> str | None:
         wrong = answerer.wrong(row[OVERRIDES]) if OVERRIDES in row else None
+        if not wrong and OVERRIDES in row:
+            stops = (question_file.half_pair(stop) for stop in row[OVERRIDES].get("stop", ()))
+            wrong = next((f"stop: {found}" for found in stops if found), None)
         return wrong and f"field '{OVERRIDES}': {wrong}"
 
     field = args.field or "inputs"
@@ -74,7 +79,7 @@ def answer_lines(
             yield Question(place, answerer.encoded(row[field]), row.get(OVERRIDES, {}))
 
     where = ""
-    if args.output == STDOUT:
+    if _in_place(args.output):
         for one in bad:
             print(f"flanx infer: {name}:{one.number}: left out: {one.wrong}", file=sys.stderr)
     else:
@@ -97,6 +102,10 @@ def answer_task(
     split, count = args.split or "validation", args.n or 5
     suite = EvalSuite("infer", args.task, split, feature_lengths=lengths, max_examples=count)
     (found,) = manifest.ensure([data.eval_request(suite)], workers=data.cache_workers)
+    for name, reasons in [*((e.task, e.dropped) for e in found.entries), *found.left_out.items()]:
+        if reasons:
+            words = ", ".join(f"{why}: {number:,}" for why, number in reasons.items())
+            print(f"flanx infer: rows of '{name}' are left out ({words})", file=sys.stderr)
     stores = [(entry.task, entry.open(data.cache_dir)) for entry in found.entries]
     places = [(task, store, i) for task, store in stores for i in range(store.num_examples)]
 
@@ -143,10 +152,11 @@ def _write(
     note: str = "",
 ) -> None:
     with shown("lines") as progress:
-        if args.output == STDOUT:
-            for row, added in in_order(questions, answers):
-                write_line(sys.stdout.buffer, row, added)
-                sys.stdout.buffer.flush()
+        if _in_place(args.output):
+            with _stream(args.output) as out:
+                for row, added in in_order(questions, answers):
+                    write_line(out, row, added)
+                    out.flush()
             return
         outcome = answer_file(
             questions,
@@ -157,6 +167,20 @@ def _write(
         )
     kept = f" ({outcome.kept:,} of them before it was stopped)" if outcome.kept else ""
     print(f"{outcome.answered:,} answers in {args.output}{kept}{note}", file=sys.stderr)
+
+
+def _in_place(output: str) -> bool:
+    """Whether answers are written as they come: onto stdout, a pipe or a device, which hold no partial file."""
+    return output == STDOUT or (Path(output).exists() and not Path(output).is_file())
+
+
+@contextlib.contextmanager
+def _stream(output: str) -> Iterator[BinaryIO]:
+    if output == STDOUT:
+        yield sys.stdout.buffer
+    else:
+        with Path(output).open("wb") as handle:
+            yield handle
 
 
 def _print(records: Iterable[Mapping[str, Any]]) -> None:

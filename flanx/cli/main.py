@@ -40,6 +40,16 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _flushed(argv, _main(argv))
+    except SystemExit as ended:  # --help, and mistakes in the flags
+        status = ended.code if isinstance(ended.code, int) else 0
+        if isinstance(ended.__context__, BrokenPipeError):  # rich's way of taking it
+            status = 0
+        raise SystemExit(_flushed(argv, status)) from None
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         _top_parser().print_help()
         return 0
@@ -51,6 +61,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flanx: no command '{argv[0]}'{hint}", file=sys.stderr)
         return 2
     return _run(argv[0], argv[1:])
+
+
+def _flushed(argv: list[str], status: int) -> int:
+    """Writes out what standard output still holds; Python would do it later, with a traceback and status 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _abandon_output()
+        return status
+    except OSError as error:
+        _abandon_output()
+        if status == 0:
+            who = " ".join(["flanx", *argv[:1]])
+            error.filename = "standard output"
+            line = _refused_by_system(error) or f"standard output fails ({error.strerror})"
+            print(f"{who}: {line}", file=sys.stderr)
+        return status or 1
+
+
+def _abandon_output() -> None:
+    """Nobody can take what standard output still holds: it goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _top_parser() -> argparse.ArgumentParser:
@@ -85,7 +119,7 @@ def _run(command: str, argv: list[str]) -> int:
         return error.status
     except BrokenPipeError:
         # The reader of our output went away (`flanx tasks list | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()
         return 0
     except KeyboardInterrupt:
         print(f"flanx {command}: interrupted; the same command goes on", file=sys.stderr)

@@ -15,6 +15,7 @@ MACROS = "runs/train.gin"  # so that a model's file alone, or none, makes a conf
 def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "TrainConfig":
     """A run's own config.gin with the flags after it. Where there is none, as for an export, a T5X checkpoint or a
     Hugging Face folder, the gin files of the command line; what those leave out is the checkpoint's own, or a default.
+    A gin file that asks for what a run must say (runs/train.gin, which recipes include) has it of the run, too.
 
     Args:
       args: what `gin_edge.add_arguments` parsed.
@@ -28,7 +29,9 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     from flanx.training.config import TrainConfig
 
     if trained.has_config(folder):
-        return gin_edge.build(TrainConfig, args, extra_files=[trained.config_file(folder)])
+        own = trained.config_file(folder)
+        required = _required(own, args) if args.gin_file else {}
+        return gin_edge.build(TrainConfig, args, extra_files=[own], defaults=required)
     from flanx.interop import open_checkpoint
 
     model = open_checkpoint(str(folder)).config
@@ -41,3 +44,18 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     if model is not None:
         defaults["MODEL"] = model
     return gin_edge.build(TrainConfig, args, extra_files=[MACROS], defaults=defaults)
+
+
+def _required(own: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The macros that every run sets, as a run's own config.gin has them."""
+    from flanx.training.config import TrainConfig
+
+    alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
+    config = gin_edge.build(TrainConfig, alone, extra_files=[own])
+    return {
+        "MODEL": config.model,
+        "MODEL_DIR": config.model_dir,
+        "MIXTURE_OR_TASK_NAME": config.data.mixture,
+        "TASK_FEATURE_LENGTHS": dict(config.data.feature_lengths),
+        "TRAIN_STEPS": config.train_steps,
+    }

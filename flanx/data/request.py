@@ -33,6 +33,8 @@ class StoreRequest:
       max_examples: most examples taken of each task; None for all.
       for_eval: keep texts, references and options beside the tokens.
       filters: what leaves out rows, in any form that `flanx.data.filters.read` takes.
+      datasets_of: take only the datasets that this selection of the mixture has: {"split", "num_tasks",
+        "template_types"}, as of training; None for all that the other fields select.
     """
 
     mixture: str
@@ -48,6 +50,7 @@ class StoreRequest:
     max_examples: int | None = None
     for_eval: bool = False
     filters: tuple[Filter, ...] = ()
+    datasets_of: Mapping[str, str | int | tuple[str, ...] | None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "filters", filter_settings.read(self.filters))
@@ -96,6 +99,8 @@ class StoreRequest:
         if isinstance(self.template_types, tuple):
             fields["template_types"] = list(self.template_types)
         del fields["filters"]
+        if self.datasets_of is None:
+            del fields["datasets_of"]
         if self.filters:  # a request without any is what it was before there were filters
             fields["filters"] = [filter_settings.to_json(one) for one in self.filters]
         return fields

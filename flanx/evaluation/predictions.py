@@ -10,7 +10,7 @@ The summary is made from these and metrics.jsonl alone.
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from etils import epath
@@ -31,7 +31,10 @@ class TaskIndex:
       headline: the figure that stands for the task, as named in metrics; None where it has none.
       headline_metric: the function that gives it, as "module:name".
       postprocessor: as "module:name", or None.
-      examples: number of examples.
+      examples: number of examples that were asked.
+      scored: number of those that the headline is of.
+      left_out: rows that no example was made of, by reason: few-shot rows in which no exemplar fits, say.
+      trained_on: whether its dataset is one of those trained on; None where that is not known.
     """
 
     file: str | None
@@ -40,10 +43,18 @@ class TaskIndex:
     headline_metric: str | None
     postprocessor: str | None
     examples: int
+    scored: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    trained_on: bool | None = None
 
 
 Index = dict[str, dict[str, TaskIndex]]  # suite -> task -> how
 Write = Callable[[os.PathLike[str] | str, str | bytes], None]  # as `flanx.whole_files.write`
+
+
+def no_examples(left_out: Mapping[str, int]) -> TaskIndex:
+    """Of a task that has no example left: nothing is asked, and what was left out is counted."""
+    return TaskIndex(None, (), None, None, None, 0, left_out=dict(left_out))
 
 
 def file_stem(task: str) -> str:
@@ -120,6 +131,9 @@ def read_index(folder: os.PathLike[str] | str) -> Index:
         texts = (how.file, how.headline, how.headline_metric, how.postprocessor)
         if not all(isinstance(text, str | None) for text in (*texts, *how.metrics)) or not (
             isinstance(how.examples, int)
+            and isinstance(how.scored, int)
+            and isinstance(how.left_out, dict)
+            and all(isinstance(rows, int) for rows in how.left_out.values())
         ):
             raise ValueError(f"{path} is damaged")
     return index

@@ -62,15 +62,18 @@ def config_file(checkpoint: Path) -> str:
     return str(checkpoint.parent.parent / CONFIG_FILE)
 
 
-def usable_data(data: DataConfig, vocabulary: Vocabulary) -> DataConfig:
-    """`data` of a run that may have been started elsewhere: a vocabulary file that is gone is replaced by the model's.
+def usable_data(
+    data: DataConfig, vocabulary: Vocabulary, *, as_trained: bool = False
+) -> DataConfig:
+    """`data` with the model's vocabulary where it names none, or a file that is gone (a run may be of elsewhere).
 
     Args:
       data: as configured.
       vocabulary: the model's.
+      as_trained: whether the tasks are those of the model's own run, which have a vocabulary where it names none.
     """
     if data.vocabulary is None:
-        return data
+        return data if as_trained else dataclasses.replace(data, vocabulary=vocabulary.spec)
     try:
         vocabularies.load(data.vocabulary, data.data_dir)
     except UserError:

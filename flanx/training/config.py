@@ -3,13 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from flanx.data import filters
 from flanx.data.filters import Filter
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
-from flanx.evaluation.suites import EvalSuite
+from flanx.evaluation.suites import TRAINED, EvalSuite
 from flanx.models.t5.config import T5Config
 from flanx.training.optimizer import Adafactor, AdamW
 from flanx.training.schedules import Constant, Schedule
@@ -74,10 +74,18 @@ class DataConfig:
     def eval_request(self, suite: EvalSuite) -> StoreRequest:
         """The token store that one evaluation suite reads: this data's lengths, vocabulary and folders.
 
-        A suite of the mixture trained on has no more datasets than training has.
+        Its datasets do not depend on `num_tasks`, unless the suite asks for those trained on.
+
+        Raises:
+          UserError: it asks for those trained on in a mixture that is not trained on.
         """
         mixture = suite.mixture or self.mixture
-        num_tasks = self.num_tasks if mixture == self.mixture else None
+        follows = suite.num_tasks == TRAINED
+        if follows and mixture != self.mixture:
+            raise UserError(
+                f"EvalSuite.num_tasks = '{TRAINED}' of suite '{suite.name}': its mixture is '{mixture}', and "
+                f"'{self.mixture}' is trained on; give a number, or leave num_tasks out"
+            )
         return StoreRequest(
             mixture=mixture,
             split=suite.split,
@@ -85,13 +93,25 @@ class DataConfig:
             vocabulary=self.vocabulary,
             cache_dir=os.path.expanduser(self.cache_dir),
             data_dir=self.data_dir,
-            num_tasks=suite.num_tasks or num_tasks,
+            num_tasks=None if isinstance(suite.num_tasks, str) else suite.num_tasks,
             template_types=suite.template_types,
             seed=self.template_seed,
             imports=tuple(self.imports),
             max_examples=suite.max_examples,
             for_eval=True,
+            datasets_of=self._selection() if follows else None,
         )
+
+    def _selection(self) -> dict[str, Any] | None:
+        """What decides which datasets are trained on; None for all of the mixture."""
+        if self.num_tasks is None:
+            return None
+        types = self.template_types
+        return {
+            "split": self.split,
+            "num_tasks": self.num_tasks,
+            "template_types": None if types is None else sorted(types),
+        }
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from flanx.evaluation import counts
+
 PLAIN_SECONDS = 10.0
 
 
@@ -61,25 +63,31 @@ class Display:
             self._said = time.monotonic()
             self.say(f"step {step:,} of {self._total:,}  {note}")
 
-    def evaluating(self, done: int, total: int, suite: str) -> None:
-        """How far an evaluation is."""
+    def evaluating(self, done: int, total: int, what: str) -> None:
+        """How far an evaluation is: `what` names the suite and what of its examples is made."""
         if self._bar is not None:
             self._bar.update(
                 self._evaluation,
-                description=f"eval {suite}",
+                description=f"eval {what}",
                 completed=done,
                 total=total,
                 visible=done < total,
             )
         elif done < total and time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
-            self.say(f"eval {suite}: {done:,} of {total:,} examples")
+            self.say(f"eval {what}: {done:,} of {total:,} examples")
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        """An evaluation's result: what is averaged over a suite, not every task."""
-        means = {name: value for name, value in values.items() if name.count("/") == 1}
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        self.say(f"eval at step {step:,}: {shown or f'{len(values)} metrics'}")
+        """An evaluation's result: what is averaged over a suite, not every task, and what those means are of."""
+        suites: dict[str, list[str]] = {}
+        for name, value in values.items():
+            if name.count("/") == 1 and not counts.is_count(name):
+                suites.setdefault(name.partition("/")[0], []).append(f"{name} {value:.4g}")
+        parts = []
+        for suite, means in suites.items():
+            of = counts.of_suite(values, suite)
+            parts.append("  ".join(means) + (f" ({of})" if of else ""))
+        self.say(f"eval at step {step:,}: {'  '.join(parts) or f'{len(values)} metrics'}")
 
     def close(self) -> None:
         """Leaves the bar as it stands."""

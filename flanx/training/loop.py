@@ -261,6 +261,8 @@ def _evaluate(run: "Run", preemption: "Preemption") -> dict[str, float]:
     with run.watchdog.busy("evaluating"):
         values = run.evaluator().run(run.state.params, run.step, progress)
     run.writers.evaluation(run.step, values)
+    for line in run.evaluation_failures():
+        run.writers.say(line)
     return values
 
 

@@ -17,6 +17,7 @@ from flanx.data.loader import LoaderState
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
+from flanx.evaluation import suites
 from flanx.interop.source import Source
 from flanx.training import leftovers, limits, run_folder, run_info
 from flanx.training import program as programs
@@ -128,8 +129,15 @@ class Run:
                 mesh=self.program.mesh,
                 eval_steps=self.config.eval_steps,
                 write=self.answers.write,
+                trained_on={entry.dataset for entry in self.manifest.entries},
             )
         return self._evaluator
+
+    def evaluation_failures(self) -> list[str]:
+        """Lines on users' metrics that failed in the last evaluation; training goes on without their scores."""
+        from flanx.evaluation import scoring
+
+        return scoring.lines(self.evaluator().failures)
 
     @cached_property
     def answers(self) -> PendingFiles:
@@ -257,6 +265,7 @@ def open_run(
         if primary
         else NoWriters()
     )
+    told += suites.scopes(config.evals, eval_manifests, manifest)
     for text in [*told, _where_from(config, step, source)]:
         writers.say(text)
     checkpoints.warn = writers.say
