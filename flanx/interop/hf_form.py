@@ -1,6 +1,5 @@
 """Hugging Face's folders of a T5: config.json, safetensors in one file or in shards, and the tokenizer's files."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from flanx.data.vocabulary import DEFAULT_EXTRA_IDS
 from flanx.errors import UserError
-from flanx.interop import hf_names, safetensors_file
+from flanx.interop import hf_names, json_text, safetensors_file
 from flanx.interop.source import StoredArray, View
 from flanx.models.t5.config import T5Config
 
@@ -106,7 +105,7 @@ def read_json(path: Path) -> dict[str, Any]:
       UserError: no such file, or not JSON.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json_text.parse(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: the checkpoint is not whole, fetch that file too"

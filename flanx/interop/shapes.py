@@ -60,6 +60,12 @@ def check(arrays: Mapping[str, ArrayInfo], config: T5Config, where: str, told_by
     Raises:
       UserError: in one line naming all that is missing, extra, or of another shape.
     """
+    deepest = max(config.num_encoder_layers, config.num_decoder_layers)
+    if deepest > len(arrays):  # a list of their arrays could be longer than memory
+        raise UserError(
+            f"the arrays of {where} are not those of {told_by}: that has {deepest:,} layers, and there are "
+            f"{len(arrays):,} arrays"
+        )
     wanted = expected(config)
     missing = [n for n in wanted if n not in arrays]
     extra = [n for n in arrays if n not in wanted]
@@ -96,6 +102,13 @@ def infer(arrays: Mapping[str, ArrayInfo], where: str) -> tuple[T5Config, tuple[
         )
         for stack in ("encoder", "decoder")
     }
+
+    for stack, number in layers.items():
+        if number > len(arrays):
+            raise UserError(
+                f"{where} has an array of {stack}/layers_{number - 1}, and {len(arrays):,} arrays in all: its layers "
+                "are not whole"
+            )
 
     def shape(name: str) -> tuple[int, int]:
         if name not in arrays or len(arrays[name].shape) != 2:
