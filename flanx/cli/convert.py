@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+
 from flanx import resources
 from flanx.cli import gin_edge
 

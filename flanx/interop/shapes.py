@@ -32,9 +32,13 @@ def expected(config: T5Config) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"token_embedder/embedding": (config.vocab_size, embed)}
     layers = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
     for stack, number in layers.items():
-        shapes[f"{stack}/{_BIAS}"] = (config.num_heads, config.relpos_buckets)
+        bias = (config.num_heads, config.relpos_buckets)
+        if not config.relpos_per_layer:
+            shapes[f"{stack}/{_BIAS}"] = bias
         for index in range(number):
             layer = f"{stack}/layers_{index}"
+            if config.relpos_per_layer:
+                shapes[f"{layer}/{_BIAS}"] = bias
             shapes |= {f"{layer}/{norm}/scale": (embed,) for norm in _NORMS[stack]}
             for attention in _ATTENTIONS[stack]:
                 for part in ("query", "key", "value"):
@@ -119,14 +123,16 @@ def infer(arrays: Mapping[str, ArrayInfo], where: str) -> tuple[T5Config, tuple[
         return arrays[name].shape[0], arrays[name].shape[1]
 
     vocab, embed = shape("token_embedder/embedding")
-    heads, buckets = shape(f"encoder/{_BIAS}")
+    per_layer = f"encoder/layers_0/{_BIAS}" in arrays
+    bias = f"encoder/layers_0/{_BIAS}" if per_layer else f"encoder/{_BIAS}"
+    heads, buckets = shape(bias)
     _, joined = shape("encoder/layers_0/attention/query/kernel")
     branches = [n for n in ("wi", "wi_0", "wi_1") if f"encoder/layers_0/mlp/{n}/kernel" in arrays]
     mlp, _ = shape("encoder/layers_0/mlp/wo/kernel")
     if joined % heads:
         raise UserError(
             f"array 'encoder/layers_0/attention/query/kernel' in {where} has {joined} columns, which {heads} heads "
-            f"(rows of 'encoder/{_BIAS}') do not divide: this is no T5 that flanx knows"
+            f"(rows of '{bias}') do not divide: this is no T5 that flanx knows"
         )
     activations = ("relu",) if branches == ["wi"] else ("gelu", "linear")
     config = T5Config(
@@ -140,6 +146,7 @@ def infer(arrays: Mapping[str, ArrayInfo], where: str) -> tuple[T5Config, tuple[
         mlp_activations=activations,
         logits_via_embedding="decoder/logits_dense/kernel" not in arrays,
         relpos_buckets=buckets,
+        relpos_per_layer=per_layer,
     )
     assumed = ("mlp_activations", "relpos_max_distance")
     return config, assumed
