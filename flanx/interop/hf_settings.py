@@ -67,7 +67,7 @@ _ANSWERS = (
     "forced_bos_token_id",
     "forced_eos_token_id",
 )
-_NEUTRAL = (None, False, 0, 1, 1.0, [], 50)
+_NEUTRAL: tuple[Any, ...] = (None, False, 0, 1, 1.0, [], 50)
 _DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float32"}
 
 

@@ -108,7 +108,8 @@ def _slot_view(
         return View(full) if there == (shape[kept],) and view.joined is None else None
     layers = whole[view.axis]
     # The vector's own axes: heads and their width where T5X has them apart.
-    own, joined = (shape[kept],), None
+    own: tuple[int, ...] = (shape[kept],)
+    joined = None
     if view.joined == kept:
         apart = (*whole[: view.axis], *whole[view.axis + 1 :])
         own, joined = apart[kept : kept + 2], 0

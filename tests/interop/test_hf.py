@@ -244,3 +244,11 @@ def test_a_config_nested_too_deeply(tmp_path: Path):
     (folder / "config.json").write_text("[" * 200_000)
     with pytest.raises(UserError, match="nested too deeply"):
         open_checkpoint(str(folder))
+
+
+def test_more_sentinels_than_the_model_has_ids(tmp_path: Path):
+    folder = shutil.copytree(FIXTURES / "untied-relu", tmp_path / "x")
+    (folder / "spiece.model").write_bytes(b"")
+    (folder / "tokenizer_config.json").write_text('{"extra_ids": 100000000}')
+    with pytest.raises(UserError, match="extra_ids is 100,000,000, and the model has 48 ids"):
+        open_checkpoint(str(folder))
