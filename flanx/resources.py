@@ -8,6 +8,7 @@ from pathlib import Path
 from flanx.errors import UserError
 
 PACKAGE_SCHEME = "pkg://"
+FILE_SCHEME = "file://"
 
 
 def data_dir(explicit: str | None = None) -> str | None:
@@ -15,11 +16,20 @@ def data_dir(explicit: str | None = None) -> str | None:
     return explicit or os.environ.get("FLANX_DATA_DIR") or None
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """A local path from the root on, `~` and `file://` settled, without `..`: TensorStore takes none.
+
+    Links stay as they are written, except before a `..`, which the system reads behind them.
+    """
+    given = Path(str(path).removeprefix(FILE_SCHEME)).expanduser()
+    return Path(os.path.realpath(given)) if ".." in given.parts else given.absolute()
+
+
 def resolve(path: str, data_folder: str | None = None, mend: str | None = None) -> str:
     """Finds the file or folder that `path` names.
 
     `pkg://flanx.tasks/playground/vocabulary.model` ships inside a package; an absolute path or a URL
-    (`gs://...`) is taken as it is; a relative path is tried under the working directory and then
+    (`gs://...`) is taken as it is (`file://` is a path); a relative path is tried under the working directory and then
     under the data folder (`data_folder`, else FLANX_DATA_DIR).
 
     Raises:
@@ -27,6 +37,7 @@ def resolve(path: str, data_folder: str | None = None, mend: str | None = None) 
     """
     if path.startswith(PACKAGE_SCHEME):
         return _in_package(path)
+    path = path.removeprefix(FILE_SCHEME)
     if "://" in path:
         return path
     expanded = Path(path).expanduser()
@@ -37,7 +48,7 @@ def resolve(path: str, data_folder: str | None = None, mend: str | None = None) 
         places.append(Path(folder).expanduser() / path)
     for place in places:
         if place.exists():
-            return str(place.absolute())
+            return str(absolute(place))
     looked = ", ".join(str(place.absolute()) for place in places)
     if mend is None:
         known = folder or expanded.is_absolute()

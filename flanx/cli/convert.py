@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-from pathlib import Path
 
+from flanx import resources
 from flanx.cli import gin_edge
 
 HELP = """\
@@ -76,7 +76,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.vocabulary is not None and args.to.startswith("t5x"):
         raise UserError("--vocabulary: T5X's checkpoints have no place for one; leave it out")
-    destination = Path(args.destination).expanduser().absolute()
+    if "://" in args.destination.removeprefix(resources.FILE_SCHEME):
+        raise UserError(
+            f"DST '{args.destination}' is not on this machine: write a local folder and copy it there"
+        )
+    destination = resources.absolute(args.destination)
     prepared = prepare(
         Request(
             source=args.source,

@@ -119,6 +119,18 @@ def build(
     return config
 
 
+def names_macro(args: argparse.Namespace, name: str) -> bool:
+    """Whether a file or flag of the command line binds a macro.
+
+    Raises:
+      UserError: an unreadable file.
+    """
+    folders = _search_folders(args)
+    flags = [_flag(text)[0] for text in args.gin_binding]
+    files = (b for file in args.gin_file for b in bindings_of_file(file, folders, set()))
+    return name in flags or any(b.is_macro and b.written == name for b in files)
+
+
 def operative_config() -> str:
     """The settings that the last `build` used, defaults included, as a gin file that repeats it."""
     import gin

@@ -29,7 +29,8 @@ examples:
 A line of questions.jsonl is an object such as {"inputs": "Reverse the list: a, b"}; the line of
 answers.jsonl is the same object with "prediction" added, in the same order. A line may bring
 settings of its own: {"inputs": "...", "decoding": {"temperature": 0.7, "max_length": 20,
-"stop": ["."]}}; their names are temperature, top_k, top_p, seed, max_length, stop, beams, alpha.
+"stop": ["."]}}; their names are temperature, top_k, top_p, seed, max_length, stop, beams, alpha,
+length_penalty.
 """
 
 
@@ -78,6 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--beams", type=int, default=1, help="beam search with as many beams")
     how.add_argument(
         "--alpha", type=float, default=0.6, help="its length penalty, as T5X's (default: 0.6)"
+    )
+    how.add_argument(
+        "--length_penalty",
+        type=float,
+        help="score beams as transformers does, by log-probability / length ** this (its default: 1.0), not as T5X",
     )
     how.add_argument(
         "--stop",

@@ -1,6 +1,7 @@
 """The configuration that a command works with when it is given a checkpoint: its own run's, or one from flags."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     from flanx.interop import open_checkpoint
 
     model = open_checkpoint(str(folder)).config
+    if model is not None and not gin_edge.names_macro(args, "MODEL"):
+        args, model = _with_dtype(args, model)
     defaults: dict[str, Any] = {
         "MODEL_DIR": str(folder),
         "MIXTURE_OR_TASK_NAME": tasks,
@@ -59,3 +62,13 @@ def _required(own: str, args: argparse.Namespace) -> dict[str, Any]:
         "TASK_FEATURE_LENGTHS": dict(config.data.feature_lengths),
         "TRAIN_STEPS": config.train_steps,
     }
+
+
+def _with_dtype(args: argparse.Namespace, model: Any) -> tuple[argparse.Namespace, Any]:
+    """MODEL_DTYPE without a file for the model sets the dtype of the checkpoint's own."""
+    flags = [text for text in args.gin_binding if text.partition("=")[0].strip() == "MODEL_DTYPE"]
+    if not flags:
+        return args, model
+    kept = [text for text in args.gin_binding if text not in flags]
+    dtype = flags[-1].partition("=")[2].strip().strip("'\"")
+    return argparse.Namespace(**{**vars(args), "gin_binding": kept}), replace(model, dtype=dtype)

@@ -17,6 +17,7 @@ from flanx import resources
 from flanx.errors import UserError
 
 DEFAULT_EXTRA_IDS = 100
+_MOST_EXTRA_IDS = 1_000_000  # each becomes a piece of the model in memory
 PAD_ID = 0
 EOS_ID = 1
 BYTES = "bytes"
@@ -90,6 +91,8 @@ def parse_spec(spec: str) -> tuple[str, int]:
         raise UserError(
             f"vocabulary '{spec}': '?{query}' is not understood; write '{name}?extra_ids=100', say"
         )
+    if len(value) > 7 or int(value) > _MOST_EXTRA_IDS:
+        raise UserError(f"vocabulary '{spec[:200]}': extra_ids is beyond {_MOST_EXTRA_IDS:,}")
     return name, int(value)
 
 

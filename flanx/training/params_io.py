@@ -20,6 +20,7 @@ from etils import epath
 
 from flanx import digests, resources
 from flanx.errors import UserError
+from flanx.interop import json_text
 from flanx.training.state import path_names
 
 FORMAT_VERSION = 1
@@ -77,11 +78,13 @@ def find_params(path: str | os.PathLike[str], step: int | None = None) -> Path:
     Raises:
       UserError: no such folder, no checkpoint in it, or none of that step.
     """
-    if "://" in str(path) and not str(path).startswith(resources.PACKAGE_SCHEME):
+    if "://" in str(path) and not str(path).startswith(
+        (resources.PACKAGE_SCHEME, resources.FILE_SCHEME)
+    ):
         raise UserError(
             f"'{path}' is not on this machine: copy it (gcloud storage cp -r {path} ., say) and give the copy"
         )
-    folder = Path(resources.resolve_checkpoint(str(path))).absolute()
+    folder = resources.absolute(resources.resolve_checkpoint(str(path)))
     if _is_checkpoint(folder):
         if step is not None and str(step) != folder.name.removeprefix(T5X_FOLDER):
             raise UserError(f"step {step}: '{path}' is one checkpoint by itself, not several")
@@ -109,7 +112,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     for name in ("run/metadata", EXPORT_FACTS):
         if (folder / name).is_file():
-            facts = json.loads((folder / name).read_text())
+            facts = json_text.parse((folder / name).read_bytes())
             if not isinstance(facts, dict) or not isinstance(facts.get("format_version", 0), int):
                 raise ValueError(f"{name} is not what flanx writes")
             if facts.get("format_version", 0) > FORMAT_VERSION:

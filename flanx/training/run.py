@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flanx import resources
 from flanx.data import loader as loaders
 from flanx.data import manifest as manifests
 from flanx.data import vocabulary as vocabularies
@@ -350,4 +351,4 @@ def _with_whole_paths(config: TrainConfig) -> TrainConfig:
 
 
 def _whole(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if "://" in path else str(resources.absolute(path))
