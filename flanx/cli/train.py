@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 runs")
     group.add_argument("--process_count", type=int, metavar="N", help="number of processes")
     group.add_argument("--process_index", type=int, metavar="I", help="this one's, from 0")
+    group.add_argument(
+        "--join_timeout",
+        type=float,
+        metavar="SECONDS",
+        help="how long processes wait for each other at the start (default: 300)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     from flanx.training.hosts import Hosts
     from flanx.training.loop import train
 
-    hosts = Hosts(args.coordinator_address, args.process_count, args.process_index)
+    hosts = Hosts(
+        args.coordinator_address, args.process_count, args.process_index, args.join_timeout
+    )
     result = train(config, config_text=text, hosts=hosts)
     if result.preempted:
         print(
