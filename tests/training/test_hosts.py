@@ -14,6 +14,7 @@ from flanx.errors import UserError
 from flanx.training import hosts
 from flanx.training.config import CheckpointConfig, MeshConfig
 from flanx.training.hosts import Hosts, Place, find_place
+from flanx.training.watchdog import BEAT_SECONDS, GRACE_SECONDS, SILENT_SECONDS
 
 
 def place(*flags, tpu=False, **environment):
@@ -63,15 +64,18 @@ def test_what_cannot_be_is_named(flags, environment, message):
         place(*flags, **environment)
 
 
-def test_nobody_answers(monkeypatch):
-    def refuse(*args, **kwargs):
-        raise RuntimeError("DEADLINE_EXCEEDED: waited\nlong")
+def test_nobody_answers():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(UserError, match="process 1 of 2, coordinator.*connection refused") as error:
+        hosts.join(Hosts(address, 2, 1, 0.3))
+    assert error.value.status == 2
 
-    monkeypatch.setattr(jax.distributed, "initialize", refuse)
-    with pytest.raises(
-        UserError, match="process 1 of 2, coordinator a:1.*DEADLINE_EXCEEDED: waited long"
-    ):
-        hosts.join(Hosts("a:1", 2, 1))
+
+def test_jax_gives_a_process_up_after_the_watchdog():
+    """Half of its timeout is the soonest; the watchdog takes its silence, four looks, and what others need."""
+    assert hosts.HEARTBEAT_SECONDS / 2 > SILENT_SECONDS + 4 * BEAT_SECONDS + GRACE_SECONDS
 
 
 def run_together(forks, config, count, devices, *faults, whose=1, of_all=()):
