@@ -47,9 +47,11 @@ def run(args: argparse.Namespace) -> int:
 
     config = gin_edge.build(TrainConfig, args)
     text = gin_edge.operative_config()
-    if args.dry_run:
-        return _describe(config, text)
     from flanx.training.hosts import Hosts
+
+    if args.dry_run:
+        _check(config)
+        return _describe(config, text)
     from flanx.training.loop import train
 
     hosts = Hosts(
@@ -65,11 +67,33 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check(config) -> None:
+    """What the start would refuse before the first step, with nothing written and no row read."""
+    from flanx.data import manifest, vocabulary
+    from flanx.training import startup
+
+    startup.prepare("")
+    from flanx.training import run as runs
+    from flanx.training.params_io import check_vocabulary
+
+    config, _, source = runs.check_settings(config)
+    for request in runs.requests_of(config):
+        ready = manifest.ready(request)
+        if ready is not None:
+            words = vocabulary.load(ready.vocabulary["spec"], request.data_dir)
+        else:
+            from flanx.prep.plan import plan
+
+            words = plan(request).vocabulary
+        runs.check_size(config, words)
+        if source is not None:
+            facts = {"spec": words.spec, "fingerprint": words.fingerprint, "size": words.size}
+            check_vocabulary(source.vocabulary, facts, str(source.path))
+
+
 def _describe(config, text: str) -> int:
     from flanx.models.t5.flops import train_step_flops
-    from flanx.training import limits
 
-    limits.check(config)
     lengths = config.data.feature_lengths
     flops = train_step_flops(config.model, config.batch_size, lengths["inputs"], lengths["targets"])
     print(text)

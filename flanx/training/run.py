@@ -1,5 +1,6 @@
 """Everything that a run holds while it trains, and how it comes to hold it: data, program, checkpoint, writers."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from flanx.data import manifest as manifests
 from flanx.data import vocabulary as vocabularies
 from flanx.data.loader import LoaderState
 from flanx.data.manifest import Manifest
+from flanx.data.request import StoreRequest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.interop.source import Source
@@ -159,22 +161,12 @@ def open_run(
     Raises:
       UserError: see `flanx.training.loop.train`.
     """
-    limits.check(config)
-    config = _with_whole_paths(config)
+    config, mesh, source = check_settings(config, devices)
     Path(config.model_dir).mkdir(parents=True, exist_ok=True)
     check_shared(config.model_dir)
-    run_info.check_configuration(config)
-    mesh = make_mesh(config.mesh, devices)
-    check_batch(mesh, config.batch_size, config.microbatches)
-    begun = run_info.has_checkpoint(config.model_dir)
-    source = None if begun else _initial_source(config)
     manifest, *eval_manifests = _manifests(config)
     vocabulary = vocabularies.load(manifest.vocabulary["spec"], config.data.data_dir)
-    if vocabulary.size > config.model.vocab_size:
-        raise UserError(
-            f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, and the model's vocab_size is "
-            f"{config.model.vocab_size}: raise T5Config.vocab_size"
-        )
+    check_size(config, vocabulary)
     facts = run_info.facts(config, manifest, vocabulary)
     run_info.check_data(config, facts)
     if source is not None:
@@ -233,10 +225,56 @@ def open_run(
     )
 
 
+def check_settings(
+    config: TrainConfig, devices: Sequence[jax.Device] | None = None
+) -> tuple[TrainConfig, Any, Source | None]:
+    """Everything that can be refused before data is prepared; a start begins with it, and `--dry_run` does no more.
+
+    Returns:
+      The configuration with whole paths, the mesh, and the checkpoint to start from where one is read.
+
+    Raises:
+      UserError: naming the first setting that is wrong.
+    """
+    limits.check(config)
+    config = _with_whole_paths(config)
+    requests_of(config)
+    _check_folder(config.model_dir)
+    run_info.check_configuration(config)
+    mesh = make_mesh(config.mesh, devices)
+    check_batch(mesh, config.batch_size, config.microbatches)
+    begun = run_info.has_checkpoint(config.model_dir)
+    return config, mesh, None if begun else _initial_source(config)
+
+
+def check_size(config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """Refuses a vocabulary with more ids than the model has embeddings."""
+    if vocabulary.size > config.model.vocab_size:
+        raise UserError(
+            f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, and the model's vocab_size is "
+            f"{config.model.vocab_size}: raise T5Config.vocab_size"
+        )
+
+
+def requests_of(config: TrainConfig) -> list[StoreRequest]:
+    """The stores that the run reads: its training data's, then each suite's."""
+    return [config.data.request(), *map(config.data.eval_request, config.evals)]
+
+
+def _check_folder(model_dir: str) -> None:
+    """Refuses a MODEL_DIR that is a file, or that cannot be made or written to."""
+    folder = Path(model_dir)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"MODEL_DIR = {model_dir}: {folder} is a file; give a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"MODEL_DIR = {model_dir}: {folder} cannot be written to; give another")
+
+
 def _manifests(config: TrainConfig) -> list[Manifest]:
     """Of the training data and of every suite; process 0 prepares what is missing, the others wait for it."""
-    requests = [config.data.request(), *map(config.data.eval_request, config.evals)]
-    ensure = partial(manifests.ensure, requests, workers=config.data.cache_workers)
+    ensure = partial(manifests.ensure, requests_of(config), workers=config.data.cache_workers)
     return agree("preparing the data", ensure)
 
 
