@@ -279,7 +279,7 @@ attempt() { # from a slice that is ready to the run's end; CODE stays empty wher
 
 restartable() { # by what is known of the attempt's end
   [ "$CODE" != "$PREEMPTED" ] || return 0
-  [ "$CODE" != 65 ] || return 1
+  case $CODE in 2 | 3 | 65) return 1 ;; esac # a mistake, a plan that does not fit, diverged: it would end so again
   [ -z "$CODE" ] || [ "$CODE" -le 128 ] || [ $((SECONDS - BEGUN)) -lt "$YOUNG" ] || return 0
   look
   [ "$STATE" != ready ] && { [ -z "$CODE" ] || [ "$STATE" != unknown ]; }

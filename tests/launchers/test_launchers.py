@@ -167,7 +167,7 @@ def test_jobset():
     codes = failed["onExitCodes"]
     assert (failed["action"], codes["operator"]) == ("FailJob", "In")
     assert codes["containerName"] == container["name"]
-    assert {1, 2, 65} == set(codes["values"]) and 75 not in codes["values"]
+    assert {1, 2, 3, 65} == set(codes["values"]) and 75 not in codes["values"]
     assert pod["restartPolicy"] == "Never"  # podFailurePolicy wants it
     chips = 1
     for side in pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"):
