@@ -1,6 +1,7 @@
 """The wheel holds everything: engine, tasks, mixtures and gin files, and runs outside the checkout."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,22 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# What an install is made of. No list of git's: an archive, or a container without git, has the tests as well.
+SOURCE = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "flanx", "tasks", "mixtures", "gin")
+IGNORED = {"ignore": shutil.ignore_patterns("__pycache__", "*.egg-info")}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    for name in tracked:
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    for name in SOURCE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name, **IGNORED if copy is shutil.copytree else {})
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(out), "."]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True)

@@ -65,7 +65,7 @@ def train(
     """
     began = time.perf_counter()
     startup.prepare(startup.compile_cache(config))
-    processes.join(hosts or processes.Hosts())
+    processes.join(hosts or processes.Hosts(), processes.shared_settings(config))
     # Imported here, so that the libraries find the environment prepared.
     from flanx.training.run import open_folder
 

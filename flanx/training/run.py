@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from flanx.data import manifest as manifests
 from flanx.data import vocabulary as vocabularies
 from flanx.data.loader import LoaderState
 from flanx.data.manifest import Manifest
+from flanx.data.request import StoreRequest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.evaluation import suites
@@ -219,18 +219,10 @@ def open_run(
     Raises:
       UserError: see `flanx.training.loop.train`.
     """
-    run_info.check_configuration(config)
-    mesh = make_mesh(config.mesh, devices)
-    check_batch(mesh, config.batch_size, config.microbatches)
-    begun = run_info.has_checkpoint(config.model_dir)
-    source = None if begun else _initial_source(config)
+    config, mesh, source = check_settings(config, devices)
     manifest, *eval_manifests = _manifests(config)
     vocabulary = vocabularies.load(manifest.vocabulary["spec"], config.data.data_dir)
-    if vocabulary.size > config.model.vocab_size:
-        raise UserError(
-            f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, and the model's vocab_size is "
-            f"{config.model.vocab_size}: raise T5Config.vocab_size"
-        )
+    check_size(config, vocabulary)
     facts = run_info.facts(config, manifest, vocabulary)
     run_info.check_data(config, facts)
     if source is not None:
@@ -295,10 +287,45 @@ def open_run(
     )
 
 
+def check_settings(
+    config: TrainConfig, devices: Sequence[jax.Device] | None = None
+) -> tuple[TrainConfig, Any, Source | None]:
+    """Everything that can be refused before data is prepared; a start begins with it, and `--dry_run` does no more.
+
+    Returns:
+      The configuration with whole paths, the mesh, and the checkpoint to start from where one is read.
+
+    Raises:
+      UserError: naming the first setting that is wrong.
+    """
+    limits.check(config)
+    config = _with_whole_paths(config)
+    requests_of(config)
+    run_folder.check(config.model_dir)
+    run_info.check_configuration(config)
+    mesh = make_mesh(config.mesh, devices)
+    check_batch(mesh, config.batch_size, config.microbatches)
+    begun = run_info.has_checkpoint(config.model_dir)
+    return config, mesh, None if begun else _initial_source(config)
+
+
+def check_size(config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """Refuses a vocabulary with more ids than the model has embeddings."""
+    if vocabulary.size > config.model.vocab_size:
+        raise UserError(
+            f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, and the model's vocab_size is "
+            f"{config.model.vocab_size}: raise T5Config.vocab_size"
+        )
+
+
+def requests_of(config: TrainConfig) -> list[StoreRequest]:
+    """The stores that the run reads: its training data's, then each suite's."""
+    return [config.data.request(), *map(config.data.eval_request, config.evals)]
+
+
 def _manifests(config: TrainConfig) -> list[Manifest]:
     """Of the training data and of every suite; process 0 prepares what is missing, the others wait for it."""
-    requests = [config.data.request(), *map(config.data.eval_request, config.evals)]
-    ensure = partial(manifests.ensure, requests, workers=config.data.cache_workers)
+    ensure = partial(manifests.ensure, requests_of(config), workers=config.data.cache_workers)
     return agree("preparing the data", ensure)
 
 
