@@ -10,7 +10,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flanx.registry.texts import NotText, refusal
+from flanx.registry.texts import NotText, all_texts, refusal
 
 NOT_AMONG = "answer not among the options"
 
@@ -32,15 +32,18 @@ def settle(fields: dict[str, Any], given: Mapping[str, Any]) -> None:
     options = fields.get("options")
     if options is None:
         return
-    if not isinstance(options, (list, tuple)) or not all(type(one) is str for one in options):
+    if not isinstance(options, (list, tuple)) or not all_texts(options):
         raise _options_refused(options)
-    kept = [one for one in dict.fromkeys(options) if one.strip()]
-    fields["options"] = kept
+    kept = options
+    if len(set(options)) < len(options) or not all(map(str.strip, options)):
+        kept = fields["options"] = [one for one in dict.fromkeys(options) if one.strip()]
     answer = fields.get("answer")
     if not kept or answer is None:
         return
+    if type(answer) is str and answer in kept:
+        return
     answers = answer if isinstance(answer, list) else [answer]
-    if not all(type(one) is str for one in answers):
+    if not all_texts(answers):
         refused = refusal(answer)
         raise NotText(f"answer is {refused.kind}", refused.fix)
     if any(one in kept for one in answers):

@@ -58,7 +58,9 @@ def _object(file: str, number: int, line: str) -> dict[str, Any]:
         row, end = None, stop.value or 0
         if line[0].isspace():
             return _object(file, number, line.lstrip())
-        raise UserError(f"{file}:{number}: {_malformed(file, line, end, 'Expecting value')}") from None
+        raise UserError(
+            f"{file}:{number}: {_malformed(file, line, end, 'Expecting value')}"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}:{number}: {_reason(file, line, error)}") from None
     if end != len(line) and not line[end:].isspace():
@@ -99,7 +101,8 @@ def _array(file: str) -> Iterator[tuple[int, dict[str, Any]]]:
     if end != len(text):
         number += text.count("\n", counted, end)
         raise UserError(
-            f"{file}:{number}: more after the JSON array that the file opens with; write one array, or one object a line"
+            f"{file}:{number}: more after the JSON array that the file opens with; write one array, or "
+            "one object a line"
         )
 
 
@@ -122,9 +125,7 @@ def _element(file: str, number: int, text: str, place: int) -> tuple[dict[str, A
 
 def _reason(file: str, line: str, error: Exception) -> str:
     if isinstance(error, DuplicateKey):
-        return (
-            f"the key {error.args[0]!r} stands twice in one object, with different values; rename or leave out one"
-        )
+        return f"the key {error.args[0]!r} stands twice in one object, with different values; rename or leave out one"
     if isinstance(error, RecursionError):
         return "nested too deeply to be read; write the row's fields flat"
     if isinstance(error, json.JSONDecodeError):
@@ -140,9 +141,15 @@ def _malformed(file: str, line: str, place: int, what: str) -> str:
     fix = "write one object a line"
     rest = line[place:].lstrip()
     if line.strip("\0 \t\r\n") == "":
-        what, fix = "NUL bytes", "the file was not written whole: take the line out, or fetch it again"
+        what, fix = (
+            "NUL bytes",
+            "the file was not written whole: take the line out, or fetch it again",
+        )
     elif "\0" in line[:4]:
-        what, fix = "NUL bytes", f"write it as UTF-8, from UTF-16 say: iconv -f UTF-16LE -t UTF-8 {file}"
+        what, fix = (
+            "NUL bytes",
+            f"write it as UTF-8, from UTF-16 say: iconv -f UTF-16LE -t UTF-8 {file}",
+        )
     elif what == "Extra data" and line[place : place + 1] == "\r":
         fix = f"its lines end in carriage returns alone: tr '\\r' '\\n' < {file} > NEW"
     elif what == "Extra data" and rest.startswith("{"):

@@ -31,7 +31,9 @@ def rows(file: str, columns: Sequence[str] | None) -> Iterator[tuple[int, Mappin
             raise UserError(f"{file}: no column '{min(missing)}' (it has {', '.join(names)})")
         for name in names if columns is None else columns:
             if names.count(name) > 1:
-                raise UserError(f"{file}: two columns of one name, {name!r}; write it with one of them renamed")
+                raise UserError(
+                    f"{file}: two columns of one name, {name!r}; write it with one of them renamed"
+                )
         number = 0
         read = None if columns is None else list(columns)
         for batch in parquet.iter_batches(_batch_rows(parquet.metadata), columns=read):

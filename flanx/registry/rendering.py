@@ -1,6 +1,6 @@
 """One row to one example: template, options, exemplars, target. Pure Python; every draw by (seed, task, index)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -97,7 +97,7 @@ class Renderer:
         try:
             fields = self.fields(index, row)
             values = self._values(number, fields, draws, index)
-            if self._spec.type != "inv" and choices.contradicted(fields):
+            if not values.options and self._spec.type != "inv" and choices.contradicted(fields):
                 raise Drop(choices.NOT_AMONG)
             if self._spec.is_few_shot:
                 inputs = self._few_shot_inputs(index, number, fields, values, style)
@@ -119,24 +119,20 @@ class Renderer:
           RowError: `fields` fails on the row, gives no mapping, or options that are no list of texts; the message says
             where the row stands in `split` (None: the renderer's).
         """
-        where = partial(self._spec.source.where, split or self._split, index, self._data_dir)
         try:
             given = self._spec.to_fields(row)
             if given is None:
                 raise Drop(LEFT_OUT)
-            if not isinstance(given, Mapping):
-                raise _not_fields(given, self._spec.dataset, where)
+            if type(given) is not dict and not isinstance(given, Mapping):
+                raise _not_fields(given)
             fields = plain(given)
             if "options" in fields:
                 choices.settle(fields, given)
             return fields
-        except (Drop, RowError):
+        except Drop:
             raise
-        except NotText as refused:
-            text = f"task '{self._spec.dataset}': {refused.text}; {refused.fix}; {LEAVE_OUT}"
-            raise RowError(refused.kind, where, text) from None
         except Exception as error:
-            raise fields_failed(error, self._spec.dataset, row, where) from error
+            raise self._about_row(error, index, row, split or self._split) from error
 
     def _values(
         self, number: int, fields: Mapping[str, Any], draws: Draws | None, index: int
@@ -310,6 +306,13 @@ class Renderer:
             self._sizes[text] = self._tokens(text)
         return self._sizes[text]
 
+    def _about_row(self, error: Exception, index: int, row: Row, split: str) -> RowError:
+        where = partial(self._spec.source.where, split, index, self._data_dir)
+        if not isinstance(error, NotText):
+            return fields_failed(error, self._spec.dataset, row, where)
+        text = f"task '{self._spec.dataset}': {error.text}; {error.fix}; {LEAVE_OUT}"
+        return RowError(error.kind, where, text)
+
     def _refuse(self, index: int, fields: Mapping[str, Any], name: str) -> NoReturn:
         """Refuses a row for a field that a template needs: it is not there, or it is no text."""
         where = partial(self._spec.source.where, self._split, index, self._data_dir)
@@ -328,12 +331,13 @@ class Renderer:
         raise RowError(kind, where, f"{about}; {refused.fix}; {LEAVE_OUT}")
 
 
-def _not_fields(given: Any, dataset: str, where: Callable[[], str]) -> RowError:
-    kind = type(given).__name__
-    fix = "give one mapping {name: value} a row"
+def _not_fields(given: Any) -> NotText:
+    kind = f"`fields` gives a {type(given).__name__}"
     if isinstance(given, (list, tuple)):
-        fix += ", so a file with a row for each example"
-    return RowError(f"`fields` gives a {kind}", where, f"`fields` of task '{dataset}' gives a {kind}; {fix}")
+        return NotText(
+            kind, "give one mapping {name: value}, and a row of the file for each example"
+        )
+    return NotText(kind, "give one mapping {name: value}")
 
 
 def _usable_form(forms: Sequence[str], chosen: Sequence[Mapping[str, Any]], draws: Draws) -> str:

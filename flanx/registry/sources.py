@@ -222,7 +222,9 @@ class Generated:
             )
         for split, count in counts.items():
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                raise UserError(f"Generated: {split}={count!r} is no number of rows; give 0 or more")
+                raise UserError(
+                    f"Generated: {split}={count!r} is no number of rows; give 0 or more"
+                )
         self._row_fn = row_fn
         self._counts = dict(counts)
 

@@ -108,7 +108,7 @@ def _opened(file: str, stack: contextlib.ExitStack) -> tuple[IO[bytes], bytes]:
 
         raw: Any = stack.enter_context(epath.Path(file).open("rb"))
     else:
-        raw = stack.enter_context(open(file, "rb"))
+        raw = stack.enter_context(open(file, "rb"))  # noqa: SIM115 - the stack closes it
     return _peeked(raw)
 
 
@@ -137,14 +137,18 @@ def _unpacked(raw: IO[bytes], form: str | None, stack: contextlib.ExitStack) -> 
 def _refuse_other_kinds(file: str, head: bytes) -> None:
     for magic, what, fix in _OTHERS:
         if head.startswith(magic):
-            raise UserError(f"{file}: {what}, where lines of text are expected; {fix.format(file=file)}")
+            raise UserError(
+                f"{file}: {what}, where lines of text are expected; {fix.format(file=file)}"
+            )
 
 
 def _not_utf8(place: str, file: str, error: UnicodeDecodeError) -> UserError:
     suffix = file.rpartition(".")[2].lower()
     if suffix in _SUFFIXES:
         named = _SUFFIXES[suffix]
-        return UserError(f"{place}: not a whole {named} file, as its name says, nor UTF-8; fetch it again")
+        return UserError(
+            f"{place}: not a whole {named} file, as its name says, nor UTF-8; fetch it again"
+        )
     byte = error.object[error.start]
     return UserError(
         f"{place}: not UTF-8 (byte 0x{byte:02x}: {error.reason}); write it as UTF-8, from Latin-1 say: "
@@ -159,7 +163,9 @@ def _unreadable(file: str, line: int, error: Exception) -> Exception:
     damage = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
     text = " ".join(str(error).split())[:_MOST_CHARACTERS]
     packed = _form(file)
-    if isinstance(error, damage) or (packed is not None and isinstance(error, (OSError, ValueError))):
+    if isinstance(error, damage) or (
+        packed is not None and isinstance(error, (OSError, ValueError))
+    ):
         return UserError(f"{file}:{line}: not a whole {packed} file ({text}); fetch it again")
     if isinstance(error, OSError):
         return UserError(f"{file}: cannot be read ({text})")

@@ -10,7 +10,7 @@ import fractions
 import math
 import numbers
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ _WRITTEN_ONE_WAY = (
     datetime.time,
     uuid.UUID,
 )
+_STR = frozenset((str,))
 _SHOWN_KEYS = 4
 
 
@@ -50,14 +51,19 @@ def plain(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def text_or_list(value: Any) -> Any:
     """A value as a text, or a list of texts without those that stand for nothing; what is neither stays as it is."""
-    if hasattr(value, "tolist"):  # of numpy, whose scalars become Python's
+    if type(value) is not list and hasattr(value, "tolist"):  # numpy's
         value = _from_numpy(value)
     if not isinstance(value, (list, tuple)):
         return text(value)
-    if all(type(one) is str for one in value):
+    if all_texts(value):
         return list(value)
     texts = [one for one in map(text, value) if one is not None]
-    return texts if all(type(one) is str for one in texts) else value
+    return texts if all_texts(texts) else value
+
+
+def all_texts(values: Sequence[Any]) -> bool:
+    """Whether all are plain `str`."""
+    return _STR.issuperset(map(type, values))
 
 
 def text(value: Any) -> Any:

@@ -8,7 +8,7 @@ from flanx.registry import choices
 from flanx.registry.draws import Draws
 from flanx.registry.options import OptionStyle
 from flanx.registry.template import EXEMPLARS, OPTIONS, Template
-from flanx.registry.texts import has_half_pair
+from flanx.registry.texts import all_texts, has_half_pair
 
 MAX_REFERENCES = 64  # combinations of several list fields in one target are cut here
 HALF_PAIR = "half a surrogate pair"
@@ -53,18 +53,20 @@ class Values:
         self.options = choices.usable(fields)
         if needs_options and not self.options:
             raise Drop(choices.NOT_AMONG if fields.get("options") else "no options")
+        whole = _encodable(self.options)
         for name in needed:
             value = fields.get(name)
             if type(value) is str:
                 self.texts[name] = value
-            elif isinstance(value, list) and all(type(one) is str for one in value):
+                whole = whole and (value.isascii() or not has_half_pair(value))
+            elif isinstance(value, list) and all_texts(value):
                 self._alternatives(name, value, draws)
+                whole = whole and _encodable(self.lists[name])
             elif value is None and name in fields:
                 raise Drop(f"no {name}")
             else:
                 refuse(name)
-        shown = itertools.chain(self.texts.values(), self.options, *self.lists.values())
-        if any(map(has_half_pair, shown)):
+        if not whole:
             raise Drop(HALF_PAIR)
 
     def _alternatives(self, name: str, value: list[str], draws: Draws | None) -> None:
@@ -119,3 +121,7 @@ class Values:
             return texts
         place = list(self.options).index(texts["answer"])
         return {**texts, "answer": style.answers(self.options)[place]}
+
+
+def _encodable(texts: Sequence[str]) -> bool:
+    return all(map(str.isascii, texts)) or not any(map(has_half_pair, texts))
