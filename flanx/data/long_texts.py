@@ -14,7 +14,7 @@ class Head(NamedTuple):
     """The first ids of a text, and how many it has altogether."""
 
     ids: list[int]
-    count: int
+    tokens: int
 
 
 def heads(vocabulary: Vocabulary, texts: Sequence[str], most: int) -> list[Head]:

@@ -84,19 +84,19 @@ def _tokenised(
     targets = heads(vocabulary, [row.targets for row in rendered], lengths["targets"])
     end = vocabulary.eos_id
     for row, own, asked, answered in zip(rendered, fields, inputs, targets, strict=True):
-        if not answered.count:
+        if not answered.tokens:
             tally.dropped[EMPTY_TARGET] += 1
             continue
         if sieve is not None:
-            tokens = (asked.count, answered.count)
+            tokens = (asked.tokens, answered.tokens)
             why = sieve.reason(row.index, row.inputs, row.targets, tokens, own, row.options)
             if why is not None:
                 tally.dropped[why] += 1
                 continue
         tally.kept += 1
         yield Example(
-            inputs=tally.fit("inputs", [*asked.ids, end], end, asked.count + 1),
-            targets=tally.fit("targets", [*answered.ids, end], end, answered.count + 1),
+            inputs=tally.fit("inputs", [*asked.ids, end], end, asked.tokens + 1),
+            targets=tally.fit("targets", [*answered.ids, end], end, answered.tokens + 1),
             example_id=row.index,
             template=row.template,
             inputs_text=row.inputs,

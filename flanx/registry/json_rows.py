@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flanx.errors import UserError
@@ -31,7 +31,8 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # The scanner itself: `json.loads` would look for white space first, with two regular expressions a line.
-_scan = json.JSONDecoder(object_pairs_hook=unique).scan_once
+_DECODER: Any = json.JSONDecoder(object_pairs_hook=unique)
+_scan: Callable[[str, int], tuple[Any, int]] = _DECODER.scan_once
 
 
 def rows(file: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from flanx import resources
@@ -71,9 +71,9 @@ class FileSource:
     """
 
     def __init__(self, *, folders: Sequence[str] = ("",), **splits: Paths | None) -> None:
-        self._folders = tuple(folders)
+        self._folders = (folders,) if isinstance(folders, str) else tuple(folders)
         self._paths = {
-            split: (paths,) if isinstance(paths, (str, os.PathLike)) else tuple(paths)
+            split: _paths_of(type(self).__name__, split, paths)
             for split, paths in splits.items()
             if paths is not None
         }
@@ -112,7 +112,9 @@ class FileSource:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        paths = ", ".join(f"{split}={'+'.join(p)!r}" for split, p in self._paths.items())
+        paths = ", ".join(
+            f"{split}={'+'.join(str(path) for path in p)!r}" for split, p in self._paths.items()
+        )
         return f"{type(self).__name__}({paths})"
 
 
@@ -271,6 +273,17 @@ class Generated:
 
     def __repr__(self) -> str:
         return f"Generated({_name(self._row_fn)}, {self._counts})"
+
+
+def _paths_of(source: str, split: str, given: Any) -> tuple[str | os.PathLike[str], ...]:
+    single = isinstance(given, (str, os.PathLike)) or not isinstance(given, Iterable)
+    paths = (given,) if single else tuple(given)
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise UserError(
+                f"{source}: {split}={path!r} is no path; give a file, or a list of files"
+            )
+    return paths
 
 
 def _name(function: Callable[..., Any]) -> str:
