@@ -174,7 +174,7 @@ def _examples(
         try:
             example = render(index, row)
         except RowError as error:
-            found.add(spec.name, split, error.kind, where)
+            found.add(spec.name, split, error.kind, error.__str__)
             continue
         except UserError as error:  # of the task as a whole: the rest fails alike
             found.add(spec.name, split, "cannot be rendered", error.__str__)
