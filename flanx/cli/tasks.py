@@ -76,7 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _how(show)
 
     check = _action(
-        actions, "check", "empty or cut targets, leaks, duplicates, unused templates", _CHECK
+        actions,
+        "check",
+        "empty, cut or unknown targets, odd rows, leaks, duplicates, unused templates",
+        _CHECK,
     )
     check.add_argument("glob", metavar="GLOB", help="datasets, tasks, or a mixture")
     check.add_argument(
@@ -263,7 +266,10 @@ def _run_check(args: argparse.Namespace) -> int:
     specs = _with_data(specs_of(args.glob), args.glob, args.data_dir)
     vocabulary = _vocabulary(args)
     if vocabulary is None and not all(spec.vocabulary for spec in specs):
-        print("no --vocabulary: the lengths of targets are not checked", file=sys.stderr)
+        print(
+            "no --vocabulary: the lengths of targets are not checked, nor that it has their pieces",
+            file=sys.stderr,
+        )
     problems = check(
         specs,
         data_dir=args.data_dir,

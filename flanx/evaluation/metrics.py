@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
+from flanx.errors import no_attribute
 from flanx.evaluation import writing_systems
 from flanx.evaluation.named import load_named, name_of_callable
 
@@ -145,6 +146,11 @@ def name_of(metric: Any) -> str:
       UserError: a lambda or a local function, which no name finds again, or an unknown name.
     """
     return name_of_callable(metric, home=__name__, known=_KNOWN, kind="metric")
+
+
+def __getattr__(name: str) -> Any:
+    """`flanx.metrics.acuracy`: names the nearest metric."""
+    raise no_attribute("flanx.metrics", name, _KNOWN)
 
 
 _KNOWN = ("accuracy", "bleu", "exact_match", "rank_accuracy", "rouge_l", "token_f1")

@@ -282,7 +282,7 @@ def store_key(unit: Unit, words: Vocabulary) -> tuple[str, dict[str, Any]]:
 
 _PREPARING = (
     *("unit.py", "parts.py", "render.py", "seqio_tasks.py", "tally.py"),
-    "../data/vocabulary.py",
+    *("../data/vocabulary.py", "../data/long_texts.py"),
 )
 
 

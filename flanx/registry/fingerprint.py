@@ -57,8 +57,14 @@ def _file_hash(path: str, size: int, mtime_ns: int) -> str:
 def engine_hash() -> str:
     """Hash of the code that reads and renders, so that a change in it makes new stores."""
     folder = os.path.dirname(__file__)
-    reading = ("sources", "natural_instructions", "held_out", "seqio_rows", "field_names", "spec")
-    rendering = ("draws", "exemplars", "few_shot", "options", "rendering", "template", "values")
+    reading = (
+        *("sources", "text_files", "json_rows", "parquet_rows", "natural_instructions", "held_out"),
+        *("seqio_rows", "field_names", "spec"),
+    )
+    rendering = (
+        *("draws", "exemplars", "few_shot", "options", "rendering", "template", "values"),
+        *("texts", "choices", "row_errors"),
+    )
     parts = (*reading, *rendering, "fingerprint")
     return code_hash([file_hash(os.path.join(folder, f"{part}.py")) for part in parts])
 
@@ -123,7 +129,7 @@ class _Walk:
         yield from self._pieces(code.co_consts)
 
     def _function(self, function: FunctionType) -> Iterable[str]:
-        if _is_foreign(function.__code__.co_filename):
+        if is_foreign(function.__code__.co_filename):
             yield f"foreign:{function.__module__}.{function.__qualname__}"
             yield from self._wrapped(function)
             return
@@ -149,7 +155,7 @@ class _Walk:
     def _class(self, cls: type) -> Iterable[str]:
         yield f"class:{cls.__module__}.{cls.__qualname__}"
         module = sys.modules.get(cls.__module__)
-        if module is not None and _is_foreign(getattr(module, "__file__", None) or "<frozen>"):
+        if module is not None and is_foreign(getattr(module, "__file__", None) or "<frozen>"):
             return
         for base in cls.__bases__:
             yield from self._pieces(base)
@@ -200,7 +206,7 @@ def _globals_used(code: CodeType, space: Mapping[str, Any]) -> list[tuple[str, A
             continue
         value = space[name]
         found.append((name, value))
-        if isinstance(value, ModuleType) and not _is_foreign(
+        if isinstance(value, ModuleType) and not is_foreign(
             getattr(value, "__file__", None) or "<frozen>"
         ):
             members = vars(value)
@@ -217,7 +223,7 @@ def _foreign_folders() -> tuple[str, ...]:
 
 
 @functools.cache
-def _is_foreign(filename: str) -> bool:
+def is_foreign(filename: str) -> bool:
     """Whether a file belongs to Python, an installed package or flanx's engine; flanx's tasks never do."""
     if filename.startswith("<frozen"):
         return True
@@ -232,4 +238,4 @@ def _is_foreign(filename: str) -> bool:
 
 def _is_foreign_object(thing: Any) -> bool:
     module = sys.modules.get(type(thing).__module__)
-    return module is not None and _is_foreign(getattr(module, "__file__", None) or "<frozen>")
+    return module is not None and is_foreign(getattr(module, "__file__", None) or "<frozen>")

@@ -4,12 +4,14 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from flanx.errors import UserError
 from flanx.registry import table
+from flanx.registry.row_errors import in_words
 
 PACKAGES = ("flanx.tasks", "flanx.mixtures")
 
@@ -73,7 +75,7 @@ def import_users(module: str, asked: str) -> ModuleType:
       asked: where the user names it, for the message.
 
     Raises:
-      UserError: there is no such module.
+      UserError: there is no such module, or it fails as it is imported; the message names its line.
     """
     # The `flanx` script does not have the working directory on its path, as `python -m` and scripts have it.
     if os.getcwd() not in sys.path and "" not in sys.path:
@@ -83,7 +85,22 @@ def import_users(module: str, asked: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
-            raise
+            raise UserError(f"{asked}: {_failure(error)}") from error
         raise UserError(
             f"{asked}: no such module; it must be in the working directory, on PYTHONPATH or installed"
         ) from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{asked}: {_failure(error)}") from error
+
+
+def _failure(error: Exception) -> str:
+    """What a module of the user's fails with as it is imported, and where; of flanx's own names the nearest."""
+    wanted = re.match(r"cannot import name '(\w+)' from '(flanx(?:\.\w+)*)'", str(error))
+    if isinstance(error, ImportError) and wanted:
+        try:
+            getattr(sys.modules[wanted[2]], wanted[1])
+        except AttributeError as missing:
+            return in_words(missing.with_traceback(error.__traceback__))
+    return in_words(error)
