@@ -4,6 +4,7 @@ The only module of flanx.prep that imports SeqIO and TensorFlow, and only when o
 """
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from flanx.errors import UserError, did_you_mean
 from flanx.prep.filtering.sieve import Sieve
 from flanx.prep.tally import EMPTY_TARGET, Tally
 from flanx.registry.fingerprint import code_files, code_hash, file_hash
+from flanx.registry.foreign import readable
 
 if TYPE_CHECKING:
     import seqio
@@ -47,10 +49,12 @@ def examples(
         for name, feature in task.output_features.items()
     }
     lengths = {name: n for name, n in unit.lengths.items() if name in ends}
+    task, cached = readable(task)
     dataset = task.get_dataset(
         sequence_length=lengths,
         split=unit.split,
         shuffle=False,
+        use_cached=cached,
         seed=unit.seed,
         trim_output_features=False,
     )
@@ -164,10 +168,18 @@ def _settings(source: Any) -> dict[str, Any]:
 
 def _data_files(task: "seqio.Task", split: str) -> list[str]:
     try:
+        if readable(task)[1]:
+            return _cached_files(task, split)
         shards = task.source.list_shards(split)
     except Exception:  # a data set that is not downloaded yet has no files to list
         return []
     return sorted(path for path in map(str, shards) if os.path.isfile(path))
+
+
+def _cached_files(task: "seqio.Task", split: str) -> list[str]:
+    """What SeqIO's own cache holds of a task that must be read from there."""
+    prefix = _seqio().get_cached_tfrecord_prefix(task.cache_dir, split)
+    return sorted(glob.glob(f"{glob.escape(prefix)}*"))
 
 
 def _length_before(

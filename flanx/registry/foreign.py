@@ -45,6 +45,23 @@ def _of_others(provider: Any) -> bool:
     return not made_by.startswith("flanx.")
 
 
+def readable(task: Any) -> tuple[Any, bool]:
+    """A SeqIO task as it can be read here, and whether that is from SeqIO's own cache.
+
+    `CacheDatasetPlaceholder(required=True)` forbids rendering while one trains. flanx renders once, ahead, as well:
+    without a cache of SeqIO's, the task is rendered as SeqIO would to make one.
+    """
+    if not getattr(task, "requires_caching", False):
+        return task, False
+    if task.cache_dir:
+        return task, True
+    placeholder = sys.modules["seqio"].CacheDatasetPlaceholder
+    steps = [
+        placeholder() if isinstance(step, placeholder) else step for step in task.preprocessors
+    ]
+    return task.replace(preprocessors=steps), False
+
+
 def view(name: str) -> TaskSpec:
     """The finished examples of a SeqIO task as a task with one template, to list, show and check.
 
@@ -61,6 +78,16 @@ def view(name: str) -> TaskSpec:
     )
 
 
+class _FromCache:
+    """A SeqIO task whose dataset is that of SeqIO's own cache."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def get_dataset(self, **settings: Any) -> Any:
+        return self._task.get_dataset(use_cached=True, **settings)
+
+
 class _Finished(Rows):
     """Rows of texts: what a SeqIO task makes of its source's rows."""
 
@@ -72,7 +99,9 @@ class _Finished(Rows):
         }
 
     def rows(self, split: str, data_dir: str | None = None) -> Iterator[Row]:
-        for row in super().rows(split, data_dir):
+        task, cached = readable(self._source)
+        source = _FromCache(task) if cached else task
+        for row in Rows(source).rows(split, data_dir):
             yield {feature: self._text(row, feature) for feature in ("inputs", "targets")}
 
     def where(self, split: str, index: int, data_dir: str | None = None) -> str:

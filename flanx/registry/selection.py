@@ -125,7 +125,7 @@ def _with_fractions(kept: Sequence[_Found], shares: Mapping[str, float]) -> list
     for one in kept:
         rule = one.rule
         part = _share(one, shares) / sums[one.occurrence, _dataset(one)]
-        rules.setdefault(one.task, []).append(replace(rule, fraction=part))
+        rules.setdefault(one.task, []).append(replace(rule, fraction=rule.fraction * part))
         specs[one.task] = one.spec
     return [Selected(task, specs[task], tuple(rules[task])) for task in sorted(rules)]
 
@@ -230,9 +230,9 @@ def _expand_foreign(part: Part, occurrence: str, rule: Rule) -> list[_Found]:
     if match(part.pattern) and not _GLOB.search(part.pattern):
         return []
     if foreign.known(part.pattern):
-        from flanx.registry import seqio_bridge
+        from flanx.registry import seqio_mixtures
 
-        rules = seqio_bridge.foreign_rules(part.pattern, rule, occurrence)
+        rules = seqio_mixtures.foreign_rules(part.pattern, rule, occurrence)
     else:
         rules = [(task, rule) for task in foreign.names(part.pattern)]
     return [

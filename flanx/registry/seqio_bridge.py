@@ -5,19 +5,21 @@ somebody else has imported SeqIO, so that a tool which knows SeqIO alone finds t
 two are imported.
 """
 
+import copy
 import functools
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
+from absl import logging
 
 from flanx.errors import UserError
-from flanx.registry import selection, table
-from flanx.registry.rates import Group, Rule, rates
+from flanx.registry import plain_pickle, selection, table
+from flanx.registry.rates import rates
 from flanx.registry.rendering import Rendered, Renderer
+from flanx.registry.seqio_mixtures import num_examples
 from flanx.registry.seqio_vocabulary import LateVocabulary
 from flanx.registry.spec import TaskSpec
 
@@ -43,6 +45,8 @@ def publish(name: str) -> None:
             spec.name,
             source=RowDataSource(spec),
             preprocessors=[
+                # What SeqIO keeps of a cached task is its rows: exemplars are chosen by the lengths, known later.
+                seqio.CacheDatasetPlaceholder(),
                 _render_with(spec),
                 seqio.preprocessors.tokenize,
                 seqio.preprocessors.append_eos_after_trim,
@@ -104,7 +108,7 @@ class RowDataSource(seqio.DataSource):
 
         def rows() -> Iterator[tuple[bytes, int]]:
             for index, row in enumerate(self._spec.source.rows(split)):
-                yield pickle.dumps(row), index
+                yield plain_pickle.dumps(dict(row)), index
 
         dataset = tf.data.Dataset.from_generator(
             rows,
@@ -135,7 +139,7 @@ def _render_with(spec: TaskSpec) -> Callable[..., tf.data.Dataset]:
                     vocabulary=output_features["inputs"].vocabulary,
                     seed=SEED,
                 )
-            made = renderers[name](int(index), pickle.loads(row))
+            made = renderers[name](int(index), plain_pickle.loads(row))
             if not isinstance(made, Rendered):
                 return b"", b"", _texts(()), _texts(()), False
             return (
@@ -161,12 +165,46 @@ def _render_with(spec: TaskSpec) -> Callable[..., tf.data.Dataset]:
                 "kept": tf.ensure_shape(kept, ()),
             }
 
-        made = dataset.map(to_example).filter(lambda example: example["kept"])
-        return made.map(
+        made = _endless_refused(dataset.map(to_example), spec, sequence_length)
+        return made.filter(lambda example: example["kept"]).map(
             lambda example: {name: value for name, value in example.items() if name != "kept"}
         )
 
     return render
+
+
+def _endless_refused(
+    dataset: tf.data.Dataset, spec: TaskSpec, lengths: Mapping[str, int] | None
+) -> tf.data.Dataset:
+    """The same examples; an error where SeqIO would read the rows over and over, and none of them is kept.
+
+    SeqIO repeats a task's rows before they are rendered. The third time that a dropped row comes by with nothing kept
+    in between, every other row has come by as well, in whatever order.
+    """
+    message = (
+        f"task '{spec.name}' gives no example at {dict(lengths) if lengths else 'any'} tokens: every row is dropped; "
+        "leave it out, or raise the lengths"
+    )
+
+    def count(state: tuple[tf.Tensor, tf.Tensor], example: Mapping[str, tf.Tensor]) -> Any:
+        first, times = state
+        starts = first < 0
+        again = tf.equal(first, example["index"])
+        times = tf.where(starts, 1, tf.where(again, times + 1, times))
+        first = tf.where(starts, example["index"], first)
+        none = tf.constant(-1, tf.int64)
+        state = (tf.where(example["kept"], none, first), tf.where(example["kept"], 0, times))
+        with tf.control_dependencies([tf.debugging.assert_less(state[1], 3, message=message)]):
+            return state, {name: tf.identity(value) for name, value in example.items()}
+
+    return dataset.scan((tf.constant(-1, tf.int64), tf.constant(0)), count)
+
+
+def gives_nothing(spec: TaskSpec, split: str, lengths: Mapping[str, int] | None) -> bool:
+    """Whether no row of a task's split makes an example under the lengths; reads up to the first that does."""
+    words = _output_features(spec.vocabulary)["inputs"].vocabulary
+    made = spec.render(split, feature_lengths=lengths, vocabulary=words, seed=SEED)
+    return not any(isinstance(one, Rendered) for one in made)
 
 
 def _texts(texts: Sequence[str]) -> np.ndarray:
@@ -203,8 +241,52 @@ class SelectedMixture(seqio.Mixture):
             if any(rule.rate is None for rule in one.rules):
                 task = seqio.TaskRegistry.get(one.task)
                 split = "train" if "train" in task.splits else task.splits[0]
-                counts[one.task] = task.num_input_examples(split) or 0
+                counts[one.task] = num_examples(task, split)
         return rates(self._selected, counts)
+
+    def get_dataset(
+        self,
+        sequence_length: Mapping[str, int] | None = None,
+        split: str = "train",
+        *settings: Any,
+        **named: Any,
+    ) -> tf.data.Dataset:
+        """As SeqIO's, without the tasks that have no example under the lengths: they are named in a warning.
+
+        Raises:
+          UserError: no task has one.
+        """
+        empty = self._empty(sequence_length, split)
+        if not empty:
+            return super().get_dataset(sequence_length, split, *settings, **named)
+        names = ", ".join(empty)
+        if len(empty) == len([one for one in self.tasks if split in one.splits]):
+            raise UserError(
+                f"'{self._name}' ({split}) has no example at {dict(sequence_length or {})} tokens: every row of "
+                f"{names} is dropped; raise the lengths"
+            )
+        logging.warning(
+            "'%s' (%s) is mixed without tasks that give nothing at %s tokens: %s",
+            self._name,
+            split,
+            dict(sequence_length or {}),
+            names,
+        )
+        return self._without(empty).get_dataset(sequence_length, split, *settings, **named)
+
+    def _empty(self, lengths: Mapping[str, int] | None, split: str) -> list[str]:
+        mixed = (one.spec for one in self._selected)
+        specs = [spec for spec in mixed if spec is not None and split in spec.splits]
+        return [spec.name for spec in specs if gives_nothing(spec, split, lengths)]
+
+    def _without(self, tasks: Iterable[str]) -> seqio.Mixture:
+        """This mixture less some tasks; the others weigh what they weighed."""
+        left = copy.copy(self)
+        gone = set(tasks)
+        left.__dict__["_selected"] = [one for one in self._selected if one.task not in gone]
+        left.__dict__["_empty"] = lambda lengths, split: []
+        left.__dict__["_rates"] = {n: r for n, r in self._rates.items() if n not in gone}
+        return left
 
     @property
     def rate_per_task_name(self) -> Mapping[str, float]:
@@ -264,28 +346,3 @@ def _text(value: Any) -> str:
     if isinstance(value, tf.Tensor):
         value = value.numpy()
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def foreign_rules(name: str, rule: Rule, occurrence: str) -> list[tuple[str, Rule]]:
-    """The tasks that other code registered with SeqIO under `name`, a task or a mixture, and how they weigh.
-
-    A mixture's rates are SeqIO's, worked out in linear time however its parts nest; `rule.rate` is its whole weight.
-    """
-    if name in seqio.MixtureRegistry.names():
-        groups = rule.groups
-        if rule.rate is not None:
-            groups = (*groups, Group(occurrence, rule.rate))
-        return list(_mixture_rules(seqio.MixtureRegistry.get(name), groups, occurrence))
-    return [(name, rule)]
-
-
-def _mixture_rules(
-    mixture: seqio.Mixture, groups: tuple[Group, ...], occurrence: str
-) -> Iterator[tuple[str, Rule]]:
-    for name, rate in mixture.rate_per_task_name.items():
-        part = mixture._task_map[name] if hasattr(mixture, "_task_map") else None
-        if isinstance(part, seqio.Mixture):
-            inner = f"{occurrence}/{name}"
-            yield from _mixture_rules(part, (*groups, Group(inner, float(rate))), inner)
-        else:
-            yield name, Rule(float(rate(part) if callable(rate) else rate), None, 1.0, groups)

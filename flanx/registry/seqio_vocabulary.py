@@ -1,19 +1,33 @@
 """The vocabulary of flanx's tasks in SeqIO's registry: found when a task is read, not when it is registered."""
 
 import functools
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
 from flanx import resources
+from flanx.data.vocabulary import BYTES, parse_spec
 from flanx.errors import UserError
+
+_FILE = "_sentencepiece_model_file"
+
+
+def _passes_for(late: "LateVocabulary") -> type[seqio.Vocabulary]:
+    """What isinstance() looks at besides the type; nothing is loaded for it."""
+    return LateVocabulary if late.spec is None else _seqio_class(late.spec)
 
 
 class LateVocabulary(seqio.Vocabulary):
     """A vocabulary found when it is first used: the spec's, else the environment's FLANX_VOCABULARY.
+
+    It passes for SeqIO's own vocabulary of the same file: T5X compares a task's vocabulary with its model's, and
+    SeqIO's `__eq__` asks for an instance of its class and for its state. Attributes that are not here are those of the
+    vocabulary itself. Where the spec names no number of sentinels, it equals SeqIO's with T5's 100 and SeqIO's with
+    none, which T5X's own gin files take: the two differ for texts that hold `<extra_id_0>` and its like alone.
 
     Raises:
       UserError: on first use, where there is neither or the file is missing.
@@ -22,6 +36,13 @@ class LateVocabulary(seqio.Vocabulary):
     def __init__(self, spec: str | None) -> None:
         super().__init__()
         self._spec = spec
+
+    __class__ = property(_passes_for)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_spec":  # what copying and inspecting ask for
+            raise AttributeError(f"LateVocabulary has no attribute '{name}'")
+        return getattr(self.load(), name)
 
     @property
     def spec(self) -> str | None:
@@ -54,6 +75,10 @@ class LateVocabulary(seqio.Vocabulary):
         return self.load().extra_ids
 
     @property
+    def vocab_size(self) -> int:
+        return self.load().vocab_size
+
+    @property
     def _base_vocab_size(self) -> int:
         return self.load()._base_vocab_size
 
@@ -82,10 +107,26 @@ class LateVocabulary(seqio.Vocabulary):
         return self.load()._decode_tf(ids)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LateVocabulary) and self.spec == other.spec
+        if type(other) is LateVocabulary and self.spec == other.spec:
+            return True
+        if self.spec is None or not isinstance(other, self.__class__):
+            return False
+        if not isinstance(other, seqio.SentencePieceVocabulary):
+            return self.load() == (other.load() if type(other) is LateVocabulary else other)
+        if type(other) is LateVocabulary:
+            return _same(self.load().__getstate__(), other.load().__getstate__())
+        return self.__getstate__() == other.__getstate__()
 
     def __hash__(self) -> int:
+        # The same for all: equal vocabularies may have different specs, and SeqIO's own have no hash at all.
         return hash(LateVocabulary)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `seqio.SentencePieceVocabulary.__eq__` compares, which asks instances of its class alone."""
+        return _State(self) if _seqio_class(self.spec or BYTES) is not seqio.ByteVocabulary else {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LateVocabulary, (self._spec,)
 
     def __str__(self) -> str:
         return f"LateVocabulary({self.spec})"
@@ -93,11 +134,47 @@ class LateVocabulary(seqio.Vocabulary):
     __repr__ = __str__
 
 
+class _State(dict[str, Any]):
+    """The state of a late SentencePiece vocabulary: equal to that of SeqIO's of the same content, wherever it lies."""
+
+    def __init__(self, vocabulary: LateVocabulary) -> None:
+        super().__init__(vocabulary.load().__getstate__())
+        self._says_sentinels = "?" in (vocabulary.spec or "")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, dict):
+            return False
+        if not self._says_sentinels and not other.get("_extra_ids"):
+            return _same({**self, "_extra_ids": other.get("_extra_ids")}, other)
+        return _same(self, other)
+
+    __hash__ = None  # as any dict
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two states of SentencePiece vocabularies differ at most in what the same file is called."""
+    if {**one, _FILE: None} != {**other, _FILE: None}:
+        return False
+    return one[_FILE] == other[_FILE] or _content(one[_FILE]) == _content(other[_FILE])
+
+
+def _content(file: str) -> str | None:
+    """The SHA-256 of a model file; None where it is not there."""
+    try:
+        with tf.io.gfile.GFile(os.path.expanduser(file), "rb") as handle:
+            return hashlib.sha256(handle.read()).hexdigest()
+    except (tf.errors.OpError, OSError):
+        return None
+
+
+def _seqio_class(spec: str) -> type[seqio.Vocabulary]:
+    is_bytes = spec.partition("?")[0] == BYTES
+    return seqio.ByteVocabulary if is_bytes else seqio.SentencePieceVocabulary
+
+
 @functools.lru_cache(maxsize=8)
 def _load_vocabulary(spec: str) -> seqio.Vocabulary:
-    from flanx.data.vocabulary import parse_spec
-
     name, extra_ids = parse_spec(spec)
-    if name == "bytes":
+    if name == BYTES:
         return seqio.ByteVocabulary(extra_ids=extra_ids)
     return seqio.SentencePieceVocabulary(resources.resolve(name), extra_ids=extra_ids)
