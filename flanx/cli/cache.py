@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     for manifest in manifests:
-        print("\n".join(_summary(manifest)), file=sys.stderr)
+        say("\n".join(map(printable, _summary(manifest))))
     if args.report is not None:
         cache_report.write(args, manifests, requests[0])
     return 0

@@ -91,10 +91,10 @@ def run(args: argparse.Namespace) -> int:
         )
     )
     for note in prepared.notes:
-        print(f"flanx convert: {note}", file=sys.stderr)
+        say(f"flanx convert: {note}")
     if args.dry_run:
         convert.check_destination(destination, overwrite=args.overwrite)
-        print(_table(prepared))
+        print(printable(_table(prepared), lines=True))
         return 0
     with convert.opened(destination, overwrite=args.overwrite) as temporary:
         target = prepared.target(temporary)
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             )
     count = len(target.arrays)
     print(
-        f"{destination}: {count} arrays, {decimal(total)}, {prepared.config.num_parameters():,} parameters"
+        f"{printable(destination)}: {count} arrays, {decimal(total)}, {prepared.config.num_parameters():,} parameters"
     )
     return 0
 

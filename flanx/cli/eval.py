@@ -8,6 +8,7 @@ from typing import Any
 
 from flanx.cli import gin_edge, opening
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 HELP = """\
 Evaluate a trained model: on the suites of its own run (the same figures as the run gave), on those
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         feature_lengths=config.data.feature_lengths,
     )
     for note in opened.notes:
-        print(f"flanx eval: {note}", file=sys.stderr)
+        say(f"flanx eval: {note}")
     data = trained.usable_data(config.data, opened.vocabulary)
     if args.tasks and data.vocabulary is None:
         # Other tasks than the run's may have no vocabulary of their own.
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     results = output / f"results-{step}.json"
     whole_files.write(results, json.dumps(values, indent=1) + "\n")
     _print(values, step)
-    print(f"answers and figures: {output}", file=sys.stderr)
+    say(f"answers and figures: {printable(output)}")
     return 0
 
 
@@ -134,6 +135,7 @@ def _print(values: dict[str, float], step: int) -> None:
     """A table with a row for each task, and each suite's means in bold."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for key, value in values.items():
@@ -153,7 +155,9 @@ def _print(values: dict[str, float], step: int) -> None:
         loss = found.pop("loss", None)
         scores = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
         shown_loss = "-" if loss is None else f"{loss:.3f}"
-        table.add_row(suite, task or "mean", shown_loss, scores, style=None if task else "bold")
+        cells = (suite, task or "mean", shown_loss, scores)
+        texts = [Text(printable(cell)) for cell in cells]
+        table.add_row(*texts, style=None if task else "bold")
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)

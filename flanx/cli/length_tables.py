@@ -85,7 +85,7 @@ def show(found: Found) -> None:
         console = Console(highlight=False, width=max(console.width, _NARROWEST))
     manifest, material = found.manifest, found.material
     console.print(
-        f"{manifest.mixture} {manifest.split}: {manifest.num_examples:,} examples of "
+        f"{printable(manifest.mixture)} {printable(manifest.split)}: {manifest.num_examples:,} examples of "
         f"{len(manifest.entries):,} tasks, weighted by their rates",
         markup=False,
     )

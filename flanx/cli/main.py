@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from flanx import __version__
 from flanx.errors import UserError, did_you_mean
+from flanx.terminal import printable
 
 COMMANDS = {
     "train": "train a model on a mixture of tasks",
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if argv[0] not in COMMANDS:
         hint = did_you_mean(argv[0], COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
-        print(f"flanx: no command '{argv[0]}'{hint}", file=sys.stderr)
+        _fail("flanx", f"no command '{argv[0]}'{hint}")
         return 2
     return _run(argv[0], argv[1:])
 
@@ -80,31 +81,36 @@ def _run(command: str, argv: list[str]) -> int:
     except UserError as error:
         # A child process that already said its line passes an empty message on.
         if str(error):
-            print(f"flanx {command}: {error}", file=sys.stderr)
+            _fail(f"flanx {command}", error)
         return error.status
     except BrokenPipeError:
         # The reader of our output went away (`flanx tasks list | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"flanx {command}: interrupted; the same command goes on", file=sys.stderr)
+        _fail(f"flanx {command}", "interrupted; the same command goes on")
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"flanx {command}: the disk is full{where}; make room and run the same command again",
-            file=sys.stderr,
+        _fail(
+            f"flanx {command}",
+            f"the disk is full{where}; make room and run the same command again",
         )
         return 1
+
+
+def _fail(who: str, text: object) -> None:
+    """One line on stderr, whatever stands in the names that it quotes."""
+    print(f"{who}: {printable(text)}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
     """A mistake in the flags is one line, as every other mistake."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+        self.exit(2, f"{self.prog}: {printable(message)}; see '{self.prog} --help'\n")
 
 
 def _gin_flags_together(argv: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from flanx.evaluation.majority import majority
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 FILE = "summary.json"
 MOST_ROWS = 60  # a larger suite is printed by its average alone
@@ -113,10 +114,11 @@ def table(summary: Summary) -> "Table":
         out.add_section()
         rows = suite.tasks if len(suite.tasks) <= MOST_ROWS else ()
         for row in rows:
-            out.add_row(row.task, row.metric, *map(_figure, (row.tuned, row.untuned, row.majority)))
+            figures = map(_figure, (row.tuned, row.untuned, row.majority))
+            out.add_row(_cell(row.task), _cell(row.metric), *figures)
         count = len(suite.tasks)
         out.add_row(
-            f"{suite.name}: mean of {count} task{'s' if count > 1 else ''}",
+            _cell(f"{suite.name}: mean of {count} task{'s' if count > 1 else ''}"),
             "score",
             *map(_figure, (suite.tuned, suite.untuned, suite.majority)),
             style="bold",
@@ -173,6 +175,12 @@ def _task(
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _cell(text: str) -> "Text":
+    from rich.text import Text
+
+    return Text(printable(text))
 
 
 def _figure(value: float | None) -> str:

@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from flanx.terminal import printable
+
 PLAIN_SECONDS = 10.0
 
 
@@ -31,7 +33,7 @@ class Display:
         if enabled and self.console.is_terminal:
             whole = Column(no_wrap=True)
             self._bar = Progress(
-                TextColumn("{task.description}", table_column=whole),
+                TextColumn("{task.description}", table_column=whole, markup=False),
                 BarColumn(bar_width=12),
                 MofNCompleteColumn(table_column=whole),
                 TimeRemainingColumn(table_column=whole),
@@ -50,7 +52,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text, lines=True), markup=False, soft_wrap=True)
 
     def train(self, step: int, values: Mapping[str, Any]) -> None:
         """A log line of training."""
@@ -66,7 +68,7 @@ class Display:
         if self._bar is not None:
             self._bar.update(
                 self._evaluation,
-                description=f"eval {suite}",
+                description=f"eval {printable(suite)}",
                 completed=done,
                 total=total,
                 visible=done < total,

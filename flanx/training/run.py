@@ -18,6 +18,7 @@ from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.interop.source import Source
+from flanx.terminal import command
 from flanx.training import leftovers, limits, run_info
 from flanx.training import program as programs
 from flanx.training.board import Board
@@ -144,7 +145,7 @@ class Run:
             folder = self.config.model_dir
             if self.config.evals:
                 self.writers.say(f"predictions, summary.json and curves.png: {folder}")
-            self.writers.say(f'ask the model: flanx infer {folder} --prompt "..."')
+            self.writers.say(f"ask the model: {command('flanx', 'infer', folder)} --prompt '...'")
 
 
 def open_run(
