@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from flanx.errors import UserError
+from flanx.terminal import command
 
 PACKAGE_SCHEME = "pkg://"
 FILE_SCHEME = "file://"
@@ -62,7 +63,8 @@ def resolve_checkpoint(path: str) -> str:
     """As `resolve`; what looks like a model's name on the Hugging Face hub is told how to get it."""
     hub = re.fullmatch(r"[\w-][\w.-]*/([\w-][\w.-]*)", path)
     mend = (
-        f"; if it is a model of the Hugging Face hub, fetch it first: hf download {path} --local-dir {hub[1]}"
+        "; if it is a model of the Hugging Face hub, fetch it first: "
+        + command("hf", "download", path, "--local-dir", hub[1])
         if hub
         else ""
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flanx.cli import cache_folder, cache_report, gin_edge
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 if TYPE_CHECKING:
     from flanx.data.manifest import Manifest
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     for manifest in manifests:
-        print("\n".join(_summary(manifest)), file=sys.stderr)
+        say("\n".join(map(printable, _summary(manifest))))
     if args.report is not None:
         cache_report.write(args, manifests, requests[0])
     return 0

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from flanx.decoding.requests import SETTINGS, mistake
 from flanx.errors import UserError, did_you_mean
 from flanx.evaluation.question_file import half_pair
+from flanx.terminal import printable
 
 BLOCK = '"""'
 COMMANDS = ("/help", "/set", "/forget", "/quit")
@@ -85,7 +86,7 @@ class Conversation:
                 if wrong and not self._terminal:
                     raise UserError(f"line {self._line}: {wrong}")
                 if wrong:
-                    self._out.write(f"{wrong}\n")
+                    self._out.write(f"{printable(wrong)}\n")
             elif line.strip():
                 yield from self._valid(line)
 
@@ -127,7 +128,7 @@ class Conversation:
             nonlocal shown
             # What decoding takes back is not shown again.
             if text.startswith(shown):
-                self._out.write(text[len(shown) :])
+                self._out.write(printable(text[len(shown) :], lines=True))
                 self._out.flush()
                 shown = text
 
@@ -141,7 +142,7 @@ class Conversation:
         if not text.startswith(shown):
             self._out.write("\n")
             shown = ""
-        self._out.write(text[len(shown) :] + remark + "\n")
+        self._out.write(printable(text[len(shown) :], lines=True) + remark + "\n")
         self._out.flush()
         self._turns.append((prompt, text))
 
@@ -167,7 +168,8 @@ class Conversation:
             self._turns.clear()
         elif name == "/set" and not rest:
             for key, value in {**self._settings, "history": self._history}.items():
-                self._out.write(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+                shown = printable(json.dumps(value, ensure_ascii=False))
+                self._out.write(f"{key} = {shown}\n")
         elif name == "/set":
             return self._set(*rest.strip().partition(" ")[::2])
         else:

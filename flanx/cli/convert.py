@@ -1,10 +1,10 @@
 """`flanx convert`: a checkpoint from one form to another."""
 
 import argparse
-import sys
 
 from flanx import resources
 from flanx.cli import gin_edge
+from flanx.terminal import printable, say
 
 HELP = """\
 Convert a T5 checkpoint between flanx, T5X and Hugging Face. What SRC is, is found out; arrays stream
@@ -95,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
         )
     )
     for note in prepared.notes:
-        print(f"flanx convert: {note}", file=sys.stderr)
+        say(f"flanx convert: {note}")
     if args.dry_run:
         convert.check_destination(destination, overwrite=args.overwrite)
-        print(_table(prepared))
+        print(printable(_table(prepared), lines=True))
         return 0
     with convert.opened(destination, overwrite=args.overwrite) as temporary:
         target = prepared.target(temporary)
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             )
     count = len(target.arrays)
     print(
-        f"{destination}: {count} arrays, {decimal(total)}, {prepared.config.num_parameters():,} parameters"
+        f"{printable(destination)}: {count} arrays, {decimal(total)}, {prepared.config.num_parameters():,} parameters"
     )
     return 0
 

@@ -3,11 +3,11 @@
 import argparse
 import dataclasses
 import json
-import sys
 from typing import Any
 
 from flanx.cli import gin_edge, opening
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 HELP = """\
 Evaluate a trained model: on the suites of its own run (the same figures as the run gave), on those
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         feature_lengths=config.data.feature_lengths,
     )
     for note in opened.notes:
-        print(f"flanx eval: {note}", file=sys.stderr)
+        say(f"flanx eval: {note}")
     as_trained = own and not (args.tasks or args.gin_file)
     data = trained.usable_data(config.data, opened.vocabulary, as_trained=as_trained)
     requests = [data.eval_request(suite) for suite in suites]
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     # Where all datasets are trained on there is nothing to tell, and where their store is gone nothing is known.
     training = manifest.ready(data.request()) if own and data.num_tasks else None
     for line in scopes(suites, manifests, training) if training else ():
-        print(f"flanx eval: {line}", file=sys.stderr)
+        say(f"flanx eval: {line}")
     answers = AnswerFolder(output)
     evaluator = Evaluator(
         opened.model,
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         _print(values, step)
     finally:  # where the answers are is told to those, too, whose table finds no room
         for line in [*answers.report(), *scoring.lines(evaluator.failures)]:
-            print(f"flanx eval: {line}", file=sys.stderr)
+            say(f"flanx eval: {line}")
     if answers.refused:
         return 1
     return UserError.status if evaluator.failures else 0
@@ -156,6 +156,7 @@ def _print(values: dict[str, float], step: int) -> None:
     """A table with a row for each task, and each suite's means in bold; each with what it is of."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from flanx.evaluation import counts
 
@@ -192,9 +193,8 @@ def _print(values: dict[str, float], step: int) -> None:
         if left_out:
             cells.append(f"{int(found.get(counts.LEFT_OUT, 0)):,}")
         what = task or f"mean of {counts.plural(int(found.get(counts.TASKS, 0)), 'task')}"
-        table.add_row(
-            suite, what, *cells, loss + _of(found, "loss"), scores, style=None if task else "bold"
-        )
+        texts = [suite, what, *cells, loss + _of(found, "loss"), scores]
+        table.add_row(*(Text(printable(t)) for t in texts), style=None if task else "bold")
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)

@@ -11,6 +11,7 @@ from typing import Any
 
 from flanx.cli import gin_edge, opening
 from flanx.errors import UserError
+from flanx.terminal import say
 
 HELP = """\
 Answer one prompt, prompts typed one after the other, every line of a JSONL file, or the examples of
@@ -143,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
         feature_lengths=config.data.feature_lengths,
     )
     for note in opened.notes:
-        print(f"flanx infer: {note}", file=sys.stderr)
+        say(f"flanx infer: {note}")
     lengths = dict(opened.feature_lengths)
     lengths["inputs"] = args.max_input_length or lengths["inputs"]
     lengths["targets"] = args.max_decode_length or lengths["targets"]

@@ -22,6 +22,7 @@ from flanx.evaluation.answer_file import (
 from flanx.evaluation.answering import OVERRIDES, Answerer, Question, fields
 from flanx.evaluation.progress import shown
 from flanx.evaluation.suites import EvalSuite
+from flanx.terminal import printable, say
 from flanx.training.config import DataConfig
 
 STDOUT = "-"
@@ -33,7 +34,7 @@ def answer_prompt(args: argparse.Namespace, answerer: Answerer) -> None:
     for _, results in answerer.answers([question]):
         for result in results:
             score = f"{result.log_probability:.4f}\t" if args.scores else ""
-            print(f"{score}{result.text}")
+            print(f"{score}{printable(result.text, lines=True)}")
 
 
 def converse(args: argparse.Namespace, answerer: Answerer, settings: Mapping[str, Any]) -> None:
@@ -81,7 +82,7 @@ def answer_lines(
     where = ""
     if _in_place(args.output):
         for one in bad:
-            print(f"flanx infer: {name}:{one.number}: left out: {one.wrong}", file=sys.stderr)
+            say(f"flanx infer: {name}:{one.number}: left out: {printable(one.wrong)}")
     else:
         side = question_file.put_aside(args.output, bad)
         lines = "line is" if len(bad) == 1 else "lines are"
@@ -166,7 +167,7 @@ def _write(
             progress=lambda done, total: progress(done, total, "infer"),
         )
     kept = f" ({outcome.kept:,} of them before it was stopped)" if outcome.kept else ""
-    print(f"{outcome.answered:,} answers in {args.output}{kept}{note}", file=sys.stderr)
+    say(f"{outcome.answered:,} answers in {printable(args.output)}{kept}{note}")
 
 
 def _in_place(output: str) -> bool:
@@ -189,14 +190,14 @@ def _print(records: Iterable[Mapping[str, Any]]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for record in records:
-        console.print(Text(f"{record['task']} #{record['index']}", style="bold"))
-        console.print(Text(record["input"]))
+        console.print(Text(printable(f"{record['task']} #{record['index']}"), style="bold"))
+        console.print(Text(printable(record["input"], lines=True)))
         wanted = " | ".join(json.dumps(text, ensure_ascii=False) for text in record["references"])
-        console.print(Text(f"reference:  {wanted}", style="green"))
+        console.print(Text(f"reference:  {printable(wanted)}", style="green"))
         texts = record.get("predictions") or [record["prediction"]]
         values = record.get("log_probabilities") or [record.get("log_probability")]
         for i, text in enumerate(texts):
             answer = json.dumps(text, ensure_ascii=False)
             score = "" if values[0] is None else f"  [{values[i]:.4f}]"
-            console.print(Text(f"prediction: {answer}{score}", style="cyan"))
+            console.print(Text(f"prediction: {printable(answer)}{score}", style="cyan"))
         console.print()

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from flanx import __version__
 from flanx.errors import UserError, did_you_mean
+from flanx.terminal import printable
 
 STOPPED = 75
 
@@ -58,7 +59,7 @@ def _main(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         hint = did_you_mean(argv[0], COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
-        print(f"flanx: no command '{argv[0]}'{hint}", file=sys.stderr)
+        _fail("flanx", f"no command '{argv[0]}'{hint}")
         return 2
     return _run(argv[0], argv[1:])
 
@@ -115,19 +116,19 @@ def _run(command: str, argv: list[str]) -> int:
     except UserError as error:
         # A child process that already said its line passes an empty message on.
         if str(error):
-            print(f"flanx {command}: {error}", file=sys.stderr)
+            _fail(f"flanx {command}", error)
         return error.status
     except BrokenPipeError:
         # The reader of our output went away (`flanx tasks list | head`).
         _abandon_output()
         return 0
     except KeyboardInterrupt:
-        print(f"flanx {command}: interrupted; the same command goes on", file=sys.stderr)
+        _fail(f"flanx {command}", "interrupted; the same command goes on")
         return STOPPED
     except OSError as error:
         if (line := _refused_by_system(error)) is None:
             raise
-        print(f"flanx {command}: {line}", file=sys.stderr)
+        _fail(f"flanx {command}", line)
         return 1
 
 
@@ -143,11 +144,16 @@ def _refused_by_system(error: OSError) -> str | None:
     return f"{what}{where}: {fix}, and run the same command again"
 
 
+def _fail(who: str, text: object) -> None:
+    """One line on stderr, whatever stands in the names that it quotes."""
+    print(f"{who}: {printable(text)}", file=sys.stderr)
+
+
 class _Parser(argparse.ArgumentParser):
     """A mistake in the flags is one line, as every other mistake."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+        self.exit(2, f"{self.prog}: {printable(message)}; see '{self.prog} --help'\n")
 
 
 def _gin_flags_together(argv: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flanx.errors import UserError
+from flanx.terminal import command, printable, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -300,7 +301,7 @@ def _with_data(specs: Sequence["TaskSpec"], name: str, data_dir: str | None) -> 
         by_split[specs[0].splits[0]].report(name)
     left_out = {spec.dataset for spec in specs} - {spec.dataset for spec in here}
     if left_out:
-        print(f"{name}: {len(left_out):,} datasets without data here are left out", file=sys.stderr)
+        say(f"{printable(name)}: {len(left_out):,} datasets without data here are left out")
     return here
 
 
@@ -309,9 +310,10 @@ def _run_new(args: argparse.Namespace) -> int:
 
     collection = args.name.partition(".")[0]
     for path in scaffold.write(args.name, Path()):
-        print(f"wrote {path}")
-    print(f"look at it: flanx tasks show {args.name} --import {collection}")
-    print(f"test it:    pytest test_{collection}.py")
+        print(f"wrote {printable(path)}")
+    show = command("flanx", "tasks", "show", args.name, "--import", collection)
+    print(f"look at it: {show}")
+    print(f"test it:    {command('pytest', f'test_{collection}.py')}")
     return 0
 
 
@@ -337,7 +339,7 @@ class _Table:
         self._rows: list[tuple[str, ...]] = []
 
     def add(self, *cells: str) -> None:
-        self._rows.append(cells)
+        self._rows.append(tuple(map(printable, cells)))
 
     def print(self) -> None:
         from rich.console import Console

@@ -16,10 +16,12 @@ from etils import epath
 from flanx import whole_files
 from flanx.evaluation import counts, history, predictions
 from flanx.evaluation.majority import majority
+from flanx.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 FILE = "summary.json"
 MOST_ROWS = 60  # a larger suite is printed by its average alone
@@ -151,15 +153,17 @@ def table(summary: Summary) -> "Table":
         rows = suite.tasks if len(suite.tasks) <= MOST_ROWS else ()
         for row in rows:
             out.add_row(
-                row.task,
-                row.metric,
+                _cell(row.task),
+                _cell(row.metric),
                 *map(_figure, (row.tuned, row.untuned, row.majority)),
                 *of(row.examples, row.left_out),
             )
         for task, lost in suite.without_examples.items() if rows else ():
-            out.add_row(task, "-", "-", "-", "-", *of(0, lost))
+            out.add_row(_cell(task), "-", "-", "-", "-", *of(0, lost))
         out.add_row(
-            f"{suite.name}: mean of {counts.plural(len(suite.tasks), 'task')}{_trained(suite)}",
+            _cell(
+                f"{suite.name}: mean of {counts.plural(len(suite.tasks), 'task')}{_trained(suite)}"
+            ),
             "score",
             *map(_figure, (suite.tuned, suite.untuned, suite.majority)),
             *of(suite.examples, suite.left_out),
@@ -234,6 +238,12 @@ def _trained(suite: SuiteSummary) -> str:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _cell(text: str) -> "Text":
+    from rich.text import Text
+
+    return Text(printable(text))
 
 
 def _figure(value: float | None) -> str:

@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.table import Column
 
 from flanx.evaluation import counts
+from flanx.terminal import printable
 
 PLAIN_SECONDS = 10.0
 
@@ -33,7 +34,7 @@ class Display:
         if enabled and self.console.is_terminal:
             whole = Column(no_wrap=True)
             self._bar = Progress(
-                TextColumn("{task.description}", table_column=whole),
+                TextColumn("{task.description}", table_column=whole, markup=False),
                 BarColumn(bar_width=12),
                 MofNCompleteColumn(table_column=whole),
                 TimeRemainingColumn(table_column=whole),
@@ -52,7 +53,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text, lines=True), markup=False, soft_wrap=True)
 
     def train(self, step: int, values: Mapping[str, Any]) -> None:
         """A log line of training."""
@@ -68,7 +69,7 @@ class Display:
         if self._bar is not None:
             self._bar.update(
                 self._evaluation,
-                description=f"eval {what}",
+                description=f"eval {printable(what)}",
                 completed=done,
                 total=total,
                 visible=done < total,

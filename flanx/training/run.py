@@ -20,6 +20,7 @@ from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.evaluation import suites
 from flanx.interop.source import Source
+from flanx.terminal import command
 from flanx.training import leftovers, limits, run_folder, run_info
 from flanx.training import program as programs
 from flanx.training.board import Board
@@ -185,7 +186,7 @@ class Run:
                 return
             if self.config.evals:
                 self.writers.say(f"predictions, summary.json and curves.png: {folder}")
-            self.writers.say(f'ask the model: flanx infer {folder} --prompt "..."')
+            self.writers.say(f"ask the model: {command('flanx', 'infer', folder)} --prompt '...'")
 
 
 def open_folder(config: TrainConfig) -> TrainConfig:

@@ -120,8 +120,7 @@ MISTAKES = [
         "--cache_dir|CACHE_DIR",
     ),
     (
-        "{toy_cache} "
-        "--cache_dir notes.txt",
+        "{toy_cache} --cache_dir notes.txt",
         "notes.txt",
     ),
     ("cache --verify --cache_dir nowhere", "nowhere"),
