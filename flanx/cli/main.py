@@ -1,7 +1,7 @@
 """The `flanx` command: finds the subcommand, runs it, and turns errors into exit statuses.
 
 Exit status: 0 done; 2 the user's mistake, one line and no traceback; 3 a plan that does not fit; 65 training diverged,
-its report in one line; 75 stopped where it can go on (start it again); 1 anything else.
+its report in one line; 75 stopped or interrupted where it resumes (start it again); 1 anything else.
 """
 
 import argparse
