@@ -62,7 +62,7 @@ def test_a_stopped_file_job_goes_on(trained_run, questions, tmp_path, monkeypatc
             yield found
 
     monkeypatch.setattr(Answerer, "answers", dying)
-    assert main([*command, f"--output={out}"]) == 1  # Ctrl-C
+    assert main([*command, f"--output={out}"]) == 75  # Ctrl-C
     partial = tmp_path / "out.jsonl.partial"
     kept = partial.read_bytes().count(b"\n")
     assert 0 < kept < 9
@@ -212,6 +212,7 @@ def test_a_changed_vocabulary_copy_is_refused(trained_run, tmp_path, capsys, sha
     copy = shutil.copytree(trained_run, tmp_path / "copy")
     shutil.copy(model, copy / "vocabulary.model")
     facts_file = next((copy / "checkpoints" / "3").glob("run/metadata"))
+    (copy / "checkpoints" / "3" / "digests.json").unlink()  # as a checkpoint of before there were any
     facts = json.loads(facts_file.read_text())
     facts["vocabulary"] = {"spec": "gone.model", "fingerprint": "0" * 64 + "+100", "size": 264}
     facts_file.write_text(json.dumps(facts))
