@@ -234,3 +234,110 @@ def test_what_others_register_with_seqio(tmp_path: Path):
     assert found["count"] == 2
     held = [row["question"] for rows in found["held"].values() for row in rows]
     assert sorted(held) == ["one", "two"]
+
+
+NOTHING = """
+register("short.a", template_types=["zs_noopt"])
+register(
+    "long.b",
+    templates=[flanx.Template("{ticket} " + "many words " * 90, "{answer}")],
+    template_types=["zs_noopt", "fs_noopt"],
+)
+flanx.mixture("some", ["short.*", "long.*"])
+flanx.mixture("none", ["long.b.fs_noopt"])
+import logging as log
+import seqio
+from absl import logging
+said = []
+handler = log.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.get_absl_logger().addHandler(handler)
+lengths = {"inputs": 64, "targets": 8}
+converter = seqio.EncDecFeatureConverter(pack=True)
+mixed = seqio.get_dataset("some", lengths, converter, shuffle=True, seed=0)
+rows = list(mixed.take(12).as_numpy_iterator())
+errors = []
+for name, settings in (("none", {}), ("long.b.fs_noopt", {"num_epochs": None})):
+    try:
+        task = seqio.get_mixture_or_task(name)
+        next(iter(task.get_dataset(lengths, "train", shuffle=True, seed=0, **settings)))
+        errors.append(None)
+    except Exception as error:
+        errors.append(str(error))
+say(
+    rows=len(rows),
+    keys=sorted(rows[0]),
+    filled=[int((row["encoder_segment_ids"] > 0).sum()) for row in rows],
+    warned=[text for text in said if "long.b.fs_noopt" in text],
+    errors=errors,
+)
+"""
+
+
+def test_tasks_that_give_nothing_do_not_stall_seqio(tmp_path: Path):
+    """Few-shot rows of which none fits the lengths: a mixture goes on without them, a task alone says so."""
+    found = run(tmp_path, NOTHING, FLANX_VOCABULARY="bytes")
+    assert found["rows"] == 12
+    assert min(found["filled"]) > 0
+    assert "decoder_loss_weights" in found["keys"]
+    assert found["warned"]
+    assert "long.b.fs_noopt" in found["errors"][0] and "raise the lengths" in found["errors"][0]
+    assert "gives no example" in found["errors"][1] and "long.b.fs_noopt" in found["errors"][1]
+
+
+MODEL_VOCABULARY = """
+register("tickets.triage", vocabulary=os.environ["MODEL"])
+import seqio
+task = seqio.get_mixture_or_task("tickets.triage")
+ours = [feature.vocabulary for feature in task.output_features.values()]
+theirs = seqio.SentencePieceVocabulary(os.environ["MODEL"])
+other = seqio.SentencePieceVocabulary(os.environ["MODEL"], extra_ids=7)
+say(
+    equal=[v == theirs and theirs == v and hash(v) == hash(theirs) for v in ours],
+    different=[v != other and other != v for v in ours],
+)
+"""
+
+
+def test_the_vocabulary_of_a_model_and_of_its_tasks_are_equal(tmp_path: Path, vocabulary: str):
+    """T5X's `verify_matching_vocabs` compares them with `==`, in both orders."""
+    found = run(tmp_path, MODEL_VOCABULARY, MODEL=vocabulary)
+    assert found["equal"] == [True, True]
+    assert found["different"] == [True, True]
+
+
+RATES_AND_CACHES = """
+import functools
+import seqio
+import tensorflow as tf
+def numbers(split, shuffle_files, seed=None):
+    return tf.data.Dataset.from_tensor_slices({"inputs": ["one", "two", "three"], "targets": ["1", "2", "3"]})
+source = seqio.FunctionDataSource(numbers, splits=["train"])  # of unknown size
+features = {name: seqio.Feature(seqio.ByteVocabulary()) for name in ("inputs", "targets")}
+steps = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
+seqio.TaskRegistry.add("plain", source=source, output_features=features, preprocessors=steps)
+placeholder = seqio.CacheDatasetPlaceholder(required=True)
+seqio.TaskRegistry.add(
+    "must_cache", source=source, output_features=features, preprocessors=[placeholder, *steps]
+)
+by_size = functools.partial(seqio.mixing_rate_num_examples, maximum=2)
+seqio.MixtureRegistry.add("sized", [("plain", by_size), ("must_cache", lambda task: 6.0)])
+seqio.MixtureRegistry.add("broken", [("plain", lambda task: task.nothing)])
+sized = registry.resolve("sized")
+try:
+    registry.resolve("broken")
+except flanx.UserError as error:
+    broken = str(error)
+from flanx.registry import foreign
+shown = [one.inputs for one in foreign.view("must_cache").render("train")]
+say(
+    rates=registry.rates(sized, {"plain": 3, "must_cache": 3}), broken=broken, shown=shown,
+)
+"""
+
+
+def test_rates_by_size_and_tasks_that_must_be_cached(tmp_path: Path):
+    found = run(tmp_path, RATES_AND_CACHES)
+    assert found["rates"] == pytest.approx({"plain": 2.0, "must_cache": 6.0})
+    assert "broken" in found["broken"] and "plain" in found["broken"]
+    assert found["shown"] == ["one", "two", "three"]
