@@ -1,6 +1,7 @@
 """The configuration that a command works with when it is given a checkpoint: its own run's, or one from flags."""
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,21 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     if model is not None:
         defaults["MODEL"] = model
     return gin_edge.build(TrainConfig, args, extra_files=[MACROS], defaults=defaults)
+
+
+def compiled_programs(args: argparse.Namespace, config: "TrainConfig") -> str:
+    """The folder of compiled programs with which a checkpoint is used, "" for none.
+
+    Compiled programs are machine code. So it is the command's folder, or the user's own cache, and never one that a
+    run's files choose.
+    """
+    typed = {text.partition("=")[0].strip().rpartition(".")[2] for text in args.gin_binding}
+    if "compile_cache" in typed or config.compile_cache == "":
+        return config.compile_cache or ""
+    if gin_edge.names_macro(args, "CACHE_DIR"):
+        return str(Path(config.data.cache_dir) / "xla")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(home) / "flanx" / "xla")
 
 
 def _required(own: str, args: argparse.Namespace) -> dict[str, Any]:
