@@ -23,10 +23,11 @@ import flanx
 
 with open({settings!r}) as file:
     SETTINGS = json.load(file)
+LABELS = SETTINGS["labels"]
 
 
 def fields(row):
-    return {{"word": row["word"], "answer": SETTINGS["labels"][row["label"]]}}
+    return {{"word": row["word"], "answer": LABELS[row["label"]]}}
 
 
 def exact(references, predictions):
