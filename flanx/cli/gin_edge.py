@@ -75,6 +75,7 @@ def build(
       UserError: an unreadable file, an unknown or unused name, a value left unset or of another type.
     """
     import gin
+    from flanx.registry import from_source
     from gin import config as gin_config
 
     files = [*extra_files, *args.gin_file]
@@ -85,6 +86,7 @@ def build(
         )
     folders = _search_folders(args)
     flags = [_flag(text) for text in args.gin_binding]
+    from_source.install()  # a gin file may import modules of tasks
     gin.clear_config()
     gin_config._LOCATION_PREFIXES[:] = folders
     try:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from flanx.errors import UserError
-from flanx.registry import table
+from flanx.registry import from_source, table
 from flanx.registry.row_errors import in_words
 
 PACKAGES = ("flanx.tasks", "flanx.mixtures")
@@ -29,6 +29,7 @@ def load_for(name: str, imports: Sequence[str] = ()) -> None:
     Raises:
       UserError: a module of `imports` does not exist.
     """
+    from_source.install()
     for module in imports:
         import_users(module, f"--import {module}")
     _load(name, set())
@@ -81,6 +82,7 @@ def import_users(module: str, asked: str) -> ModuleType:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
         importlib.invalidate_caches()
+    from_source.install()
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
