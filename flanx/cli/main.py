@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from flanx import __version__
+from flanx import __version__, child_process
 from flanx.errors import UserError, did_you_mean
 from flanx.terminal import printable
 
@@ -101,6 +101,11 @@ def _top_parser() -> argparse.ArgumentParser:
 
 
 def _run(command: str, argv: list[str]) -> int:
+    with child_process.signed(command) as typed:
+        return _run_signed(command, argv, f"flanx {typed}")
+
+
+def _run_signed(command: str, argv: list[str], who: str) -> int:
     module = importlib.import_module(f"flanx.cli.{command}")
     parser = _Parser(
         prog=f"flanx {command}",
@@ -116,19 +121,19 @@ def _run(command: str, argv: list[str]) -> int:
     except UserError as error:
         # A child process that already said its line passes an empty message on.
         if str(error):
-            _fail(f"flanx {command}", error)
+            _fail(who, error)
         return error.status
     except BrokenPipeError:
         # The reader of our output went away (`flanx tasks list | head`).
         _abandon_output()
         return 0
     except KeyboardInterrupt:
-        _fail(f"flanx {command}", "interrupted; the same command goes on")
+        _fail(who, "interrupted; the same command goes on")
         return STOPPED
     except OSError as error:
         if (line := _refused_by_system(error)) is None:
             raise
-        _fail(f"flanx {command}", line)
+        _fail(who, line)
         return 1
 
 
