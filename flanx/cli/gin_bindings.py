@@ -1,6 +1,5 @@
 """What gin files and flags bind, as written: names, references and places, with nothing evaluated."""
 
-import contextlib
 import dataclasses
 import io
 import re
@@ -125,9 +124,11 @@ def _statements(
 
     try:
         statements = list(config_parser.ConfigParser(text, Inert()))
-    except tokenize.TokenError as error:
-        raise UserError(f"{place}:{_unclosed(text, error)}") from error
-    except SyntaxError as error:
+    except (SyntaxError, tokenize.TokenError) as error:
+        if unclosed := _unclosed(text):
+            raise UserError(f"{place}:{unclosed}") from error
+        if not isinstance(error, SyntaxError):
+            raise
         where = f"{place}:{error.lineno}"
         if bare := re.search(r"Failed to parse token '(.+)'", error.msg):
             raise UserError(f"{where}: text needs quotes: {bare.group(1)} ...") from error
@@ -139,18 +140,22 @@ def _statements(
             yield statement, place, shipped
 
 
-def _unclosed(text: str, error: tokenize.TokenError) -> str:
+def _unclosed(text: str) -> str | None:
     """`line: what is not closed there`: the innermost bracket that is open where the file ends, or a string."""
     stack: list[tokenize.TokenInfo] = []
-    with contextlib.suppress(tokenize.TokenError):
+    try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.OP and token.string in "([{":
                 stack.append(token)
             elif token.type == tokenize.OP and token.string in ")]}" and stack:
                 stack.pop()
-    if "string" in str(error) or not stack:
-        return f"{error.args[1][0]}: not gin: a string is not closed"
-    return f"{stack[-1].start[0]}: not gin: '{stack[-1].string}' is not closed"
+    except tokenize.TokenError as error:
+        if "string" in str(error) or not stack:
+            return f"{error.args[1][0]}: not gin: a string is not closed"
+        return f"{stack[-1].start[0]}: not gin: '{stack[-1].string}' is not closed"
+    except SyntaxError:  # its indentation, which is reported as the parser has it
+        pass
+    return None
 
 
 def _where(place: str, statement: Any) -> str:

@@ -7,6 +7,7 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import re
@@ -171,9 +172,7 @@ def _value(gin_config: Any, bindings: Sequence[Binding], name: str, value: str) 
     source = _literal(value)
     if source == value and (value[0].isalnum() or value[0] in "+-."):
         hints = _types(gin_config, bindings, name)
-        if hints and all(
-            hint is str or (hint == str | None and value != "None") for hint in hints
-        ):
+        if hints and all(hint is str or (hint == str | None and value != "None") for hint in hints):
             return repr(value)
     return source
 
@@ -363,7 +362,7 @@ def _module_hint(error: Exception) -> str:
 def _reading(gin_config: Any) -> Iterator[None]:
     """Gin reads files as UTF-8 whatever the locale, with a byte-order mark or without."""
     before = list(gin_config._FILE_READERS)
-    reader = (lambda path: open(path, encoding=ENCODING), os.path.isfile)
+    reader = (functools.partial(open, encoding=ENCODING), os.path.isfile)
     gin_config._FILE_READERS[:] = [reader, *before]
     try:
         yield

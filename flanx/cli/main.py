@@ -166,7 +166,7 @@ def _refuse_empty(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
                 _refuse_empty(action.choices[given], args)
             continue
         values = given if isinstance(given, list) else [given]
-        if "" in values and action.dest not in _MAY_BE_EMPTY and "" != action.default:
+        if "" in values and action.dest not in _MAY_BE_EMPTY and action.default != "":
             name = action.option_strings[0] if action.option_strings else action.metavar
             raise UserError(f"{name or action.dest} is empty (an unset shell variable?)")
 
