@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import flanx
+from flanx import child_process
 from flanx.data import store
 from flanx.data import temporary as temporaries
 from flanx.data.request import StoreRequest
@@ -266,19 +266,17 @@ def _for_child(manifest: Manifest | None) -> bool:
 
 
 def _cache_in_child(requests: Sequence[StoreRequest], workers: int | None, progress: bool) -> None:
-    descriptor, path = tempfile.mkstemp(prefix="flanx-requests-", suffix=".json")
-    try:
-        with os.fdopen(descriptor, "w") as handle:
-            json.dump([request.to_json() for request in requests], handle)
-        command = [sys.executable, "-m", "flanx", "cache", "--requests", path]
+    # A killed child cannot remove its temporary files, so they lie in this folder too.
+    with tempfile.TemporaryDirectory(prefix="flanx-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "requests.json"
+        path.write_text(json.dumps([request.to_json() for request in requests]))
+        command = child_process.command("cache", "--requests", str(path))
         if workers is not None:
             command += ["--workers", str(workers)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        environment = {**child_process.environment(), "TMPDIR": folder}
         if not progress:
             environment["FLANX_PROGRESS"] = "off"
         status = subprocess.run(command, env=environment, check=False).returncode
-    finally:
-        Path(path).unlink(missing_ok=True)
     if status == 2:
         raise UserError("")  # the child has printed its line
     if status < 0:

@@ -180,6 +180,7 @@ def _run(unit: Unit) -> tuple[Result, Ending | None]:
     path = _path(unit, key)
     folder = Path(unit.cache_dir) / path
     place = parts.folder(unit, key)
+    _refuse_links(folder.parent, folder, place)
     temporary.sweep(folder.parent)
     repaired = None
     if unit.force:
@@ -212,6 +213,16 @@ def _run(unit: Unit) -> tuple[Result, Ending | None]:
 
     result = Result(unit, path, made.meta, written=True, repaired=repaired)
     return result, end
+
+
+def _refuse_links(*folders: Path) -> None:
+    """Whoever shares the cache folder must not lead what is written, or removed, to another place."""
+    for folder in folders:
+        if folder.is_symlink():
+            raise UserError(
+                f"{folder} is a symbolic link, which a cache folder holds none of; remove it, or set "
+                "CACHE_DIR to another folder"
+            )
 
 
 def meta_of(folder: Path, verify: bool = False) -> dict[str, Any]:
