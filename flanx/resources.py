@@ -42,9 +42,12 @@ def resolve(path: str, data_folder: str | None = None, mend: str | None = None) 
     path = path.removeprefix(FILE_SCHEME)
     if "://" in path:
         return path
+    folder = data_dir(data_folder)
+    plain = _plain(path, folder)
+    if plain is not None:
+        return plain
     expanded = Path(path).expanduser()
     places = [expanded]
-    folder = data_dir(data_folder)
     remote = folder is not None and "://" in folder
     if folder and not remote and not expanded.is_absolute():
         places.append(Path(folder).expanduser() / path)
@@ -58,6 +61,17 @@ def resolve(path: str, data_folder: str | None = None, mend: str | None = None) 
         if remote and not expanded.is_absolute():
             mend = f"; data is read from local folders alone: copy {folder} and set DATA_DIR to the copy"
     raise UserError(f"no such file or folder: '{path}' (looked in {looked}){mend}")
+
+
+def _plain(path: str, folder: str | None) -> str | None:
+    """A file by a path with nothing to settle, as `resolve` finds it; mixtures of thousands of files are of such."""
+    for place in (path, os.path.join(folder, path) if folder else path):
+        whole = os.path.join(os.getcwd(), place)
+        if whole != os.path.normpath(whole) or "~" in place or "://" in place:
+            return None
+        if os.path.exists(whole):
+            return whole
+    return None
 
 
 def resolve_checkpoint(path: str) -> str:

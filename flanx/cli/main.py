@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from flanx import __version__
+from flanx import __version__, child_process
 from flanx.errors import UserError, did_you_mean
 from flanx.terminal import printable
 
 STOPPED = 75
+# Texts, and the report's name, which is then made up.
+_MAY_BE_EMPTY = ("prompt", "beam_options", "report")
 
 COMMANDS = {
     "train": "train a model on a mixture of tasks",
@@ -101,6 +103,11 @@ def _top_parser() -> argparse.ArgumentParser:
 
 
 def _run(command: str, argv: list[str]) -> int:
+    with child_process.signed(command) as typed:
+        return _run_signed(command, argv, f"flanx {typed}")
+
+
+def _run_signed(command: str, argv: list[str], who: str) -> int:
     module = importlib.import_module(f"flanx.cli.{command}")
     parser = _Parser(
         prog=f"flanx {command}",
@@ -112,23 +119,24 @@ def _run(command: str, argv: list[str]) -> int:
     module.add_arguments(parser)
     try:
         args = parser.parse_args(_gin_flags_together(argv))
+        _refuse_empty(parser, args)
         return module.run(args)
     except UserError as error:
         # A child process that already said its line passes an empty message on.
         if str(error):
-            _fail(f"flanx {command}", error)
+            _fail(who, error)
         return error.status
     except BrokenPipeError:
         # The reader of our output went away (`flanx tasks list | head`).
         _abandon_output()
         return 0
     except KeyboardInterrupt:
-        _fail(f"flanx {command}", "interrupted; the same command goes on")
+        _fail(who, "interrupted; the same command goes on")
         return STOPPED
     except OSError as error:
         if (line := _refused_by_system(error)) is None:
             raise
-        _fail(f"flanx {command}", line)
+        _fail(who, line)
         return 1
 
 
@@ -147,6 +155,20 @@ def _refused_by_system(error: OSError) -> str | None:
 def _fail(who: str, text: object) -> None:
     """One line on stderr, whatever stands in the names that it quotes."""
     print(f"{who}: {printable(text)}", file=sys.stderr)
+
+
+def _refuse_empty(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """An empty path would mean the working directory, or nothing: what an unset shell variable leaves."""
+    for action in parser._actions:
+        given = getattr(args, action.dest, None)
+        if isinstance(action, argparse._SubParsersAction):
+            if given is not None:
+                _refuse_empty(action.choices[given], args)
+            continue
+        values = given if isinstance(given, list) else [given]
+        if "" in values and action.dest not in _MAY_BE_EMPTY and action.default != "":
+            name = action.option_strings[0] if action.option_strings else action.metavar
+            raise UserError(f"{name or action.dest} is empty (an unset shell variable?)")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flanx.errors import UserError
+from flanx.evaluation.counts import plural
 from flanx.terminal import command, printable, say
 
 if TYPE_CHECKING:
@@ -280,14 +281,15 @@ def _run_check(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     datasets = len({spec.dataset for spec in specs})
+    counted = f"{plural(len(specs), 'task')} of {plural(datasets, 'dataset')}"
     if not problems:
-        print(f"{len(specs):,} tasks of {datasets:,} datasets: nothing found")
+        print(f"{counted}: nothing found")
         return 0
     table = _Table("task", "split", "problem", "count", "for instance")
     for problem in problems:
         table.add(problem.task, problem.split, problem.kind, f"{problem.count:,}", problem.example)
     table.print()
-    print(f"{len(specs):,} tasks of {datasets:,} datasets: {len(problems):,} problems")
+    print(f"{counted}: {plural(len(problems), 'problem')}")
     return 1
 
 
@@ -301,7 +303,7 @@ def _with_data(specs: Sequence["TaskSpec"], name: str, data_dir: str | None) -> 
         by_split[specs[0].splits[0]].report(name)
     left_out = {spec.dataset for spec in specs} - {spec.dataset for spec in here}
     if left_out:
-        say(f"{printable(name)}: {len(left_out):,} datasets without data here are left out")
+        say(f"{printable(name)}: {plural(len(left_out), 'dataset')} without data here left out")
     return here
 
 

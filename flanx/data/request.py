@@ -14,6 +14,8 @@ from flanx.data import filters as filter_settings
 from flanx.data.filters import Filter
 from flanx.errors import UserError, did_you_mean
 
+FEATURES = ("inputs", "targets")
+
 
 @dataclass(frozen=True)
 class StoreRequest:
@@ -56,10 +58,14 @@ class StoreRequest:
         object.__setattr__(self, "filters", filter_settings.read(self.filters))
         field_types.check(self)
         lengths = {str(name): int(length) for name, length in self.feature_lengths.items()}
-        if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 2:
+        if fault := _fault_of_lengths(lengths):
             raise UserError(
-                f"feature lengths {lengths} of '{self.mixture}': give 'inputs' and 'targets', each at "
-                "least 2 (TASK_FEATURE_LENGTHS = {'inputs': 512, 'targets': 128}, say)"
+                f"feature lengths {lengths} of '{self.mixture}': {fault}; TASK_FEATURE_LENGTHS "
+                "(--feature_lengths) gives 'inputs' and 'targets', each at least 2, as {'inputs': 512, 'targets': 128}"
+            )
+        if not self.cache_dir.strip():
+            raise UserError(
+                f"the cache folder (CACHE_DIR) of '{self.mixture}' is empty: give a path"
             )
         object.__setattr__(self, "feature_lengths", lengths)
         types = self.template_types
@@ -120,6 +126,18 @@ class StoreRequest:
         if missing:
             raise UserError(f"store request: field '{missing[0]}' is missing")
         return cls(**fields)
+
+
+def _fault_of_lengths(lengths: Mapping[str, int]) -> str | None:
+    for name in lengths:
+        if name not in FEATURES:
+            return f"there is no feature '{name}'{did_you_mean(name, FEATURES)}"
+    for name in FEATURES:
+        if name not in lengths:
+            return f"'{name}' is missing"
+        if lengths[name] < 2:
+            return f"'{name}' is {lengths[name]}"
+    return None
 
 
 def safe_name(name: str) -> str:

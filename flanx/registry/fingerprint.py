@@ -40,17 +40,28 @@ def code_files(*things: Any) -> tuple[str, ...]:
     return tuple(sorted(file for file in walk.files if not file.startswith("<")))
 
 
+_file_hashes: dict[
+    tuple[str, int, int], str
+] = {}  # by path, size and time: a changed file is another
+
+
 def file_hash(path: str) -> str:
     """SHA-256 of a file's content, kept as long as the file's size and time stand."""
+    name = _state(path)
+    if name not in _file_hashes:
+        with open(path, "rb") as file:
+            _file_hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _file_hashes[name]
+
+
+def remember_file_hash(path: str, sha256: str) -> None:
+    """Spares `file_hash` a file whose checksum is known, so that a mixture is looked through without reading it."""
+    _file_hashes[_state(path)] = sha256
+
+
+def _state(path: str) -> tuple[str, int, int]:
     status = os.stat(path)
-    return _file_hash(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.cache
-def _file_hash(path: str, size: int, mtime_ns: int) -> str:
-    del size, mtime_ns  # a changed file is another entry
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
 @functools.cache

@@ -43,8 +43,9 @@ class RowError(UserError):
 def user_line(error: BaseException) -> str | None:
     """`file:line` in the user's own code that the exception came through last; None where it did not."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not is_foreign(frame.filename)]
-    return f"{_short_path(own[-1].filename)}:{own[-1].lineno}" if own else None
+    # Names in angle brackets are of code without a file, as dataclasses write it.
+    own = [f for f in frames if not f.filename.startswith("<") and not is_foreign(f.filename)]
+    return f"{short_path(own[-1].filename)}:{own[-1].lineno}" if own else None
 
 
 def in_words(error: BaseException) -> str:
@@ -79,7 +80,7 @@ def _is_missing(name: str, row: Any) -> bool:
     return isinstance(row, Mapping) and name not in row and name not in row.values()
 
 
-def _short_path(path: str) -> str:
+def short_path(path: str) -> str:
     """The path from the working directory where it lies below it."""
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative

@@ -29,7 +29,7 @@ class DataConfig:
       num_tasks: take only this many datasets, nested: those at N are among those at N' > N.
       template_types: `("zs_opt", ...)` or `{"zs_opt": share, ...}`; None for all at equal shares.
       template_seed: seed of templates, option styles and exemplars.
-      imports: modules of the user's that register tasks.
+      imports: modules of the user's that register tasks, or one's name, or None (T5X: MIXTURE_OR_TASK_MODULE).
       max_examples: most examples taken of each task, None for all.
       filters: what leaves out training rows, `("ExactDuplicates()", ...)` or the filters themselves; evaluation never
         has any.
@@ -53,6 +53,12 @@ class DataConfig:
     packing: bool = True
     block_size: int = 2048
     cache_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_empty(self, "cache_dir", "vocabulary", "data_dir")
+        named = self.imports
+        whole = (named,) if isinstance(named, str) else () if named is None else named
+        object.__setattr__(self, "imports", whole)
 
     def request(self) -> StoreRequest:
         """The token store that training reads."""
@@ -249,3 +255,16 @@ class TrainConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     prng: str = "threefry2x32"
     compile_cache: str | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_empty(self, "model_dir", "initial_checkpoint_path")
+
+
+def _refuse_empty(config: "DataConfig | TrainConfig", *names: str) -> None:
+    """An empty path would mean the working directory: what an unset shell variable leaves."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, str) and not value.strip():
+            raise UserError(
+                f"{name.upper()} ({type(config).__name__}.{name}) is empty: give a path, or leave it out"
+            )

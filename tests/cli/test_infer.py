@@ -212,7 +212,9 @@ def test_a_changed_vocabulary_copy_is_refused(trained_run, tmp_path, capsys, sha
     copy = shutil.copytree(trained_run, tmp_path / "copy")
     shutil.copy(model, copy / "vocabulary.model")
     facts_file = next((copy / "checkpoints" / "3").glob("run/metadata"))
-    (copy / "checkpoints" / "3" / "digests.json").unlink()  # as a checkpoint of before there were any
+    (
+        copy / "checkpoints" / "3" / "digests.json"
+    ).unlink()  # as a checkpoint of before there were any
     facts = json.loads(facts_file.read_text())
     facts["vocabulary"] = {"spec": "gone.model", "fingerprint": "0" * 64 + "+100", "size": 264}
     facts_file.write_text(json.dumps(facts))
