@@ -72,7 +72,7 @@ class Stream:
         if not taking_part:
             if full := sum(e.examples > 0 for e in entries):
                 raise UserError(
-                    f"nothing to train on: none of {full} tasks with examples has a rate above 0; give one of them a rate"
+                    f"nothing to train on: none of {full} tasks with examples has a rate above 0; give one a rate"
                 )
             raise UserError(
                 f"nothing to train on: none of {len(entries)} tasks has an example; "
