@@ -20,6 +20,13 @@ class _Macro:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reference:
+    """`@scope/NAME` or `@scope/NAME()` in a value."""
+
+    selector: str  # without its scope
+
+
+@dataclasses.dataclass(frozen=True)
 class Binding:
     """One `NAME = value` of a gin file or flag: its key as written, and where it stands."""
 
@@ -64,20 +71,7 @@ def bindings_of_text(
     """The bindings as written, includes followed, nothing evaluated."""
     from gin import config_parser
 
-    class Inert(config_parser.ParserDelegate):
-        def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
-            return scoped_configurable_name
-
-        def macro(self, scoped_macro_name: str) -> _Macro:
-            return _Macro(scoped_macro_name)
-
-    try:
-        statements = list(config_parser.ConfigParser(text, Inert()))
-    except SyntaxError as error:
-        where = f"{place}:{error.lineno}"
-        if bare := re.search(r"Failed to parse token '(.+)'", error.msg):
-            raise UserError(f"{where}: text needs quotes: {bare.group(1)} ...") from error
-        raise UserError(f"{where}: not gin: {error.msg.rstrip('.')}") from error
+    statements = statements_of(text, place)
     for statement in statements:
         if isinstance(statement, config_parser.IncludeStatement):
             yield from bindings_of_file(statement.filename, folders, seen)
@@ -92,13 +86,70 @@ def bindings_of_text(
             yield Binding(scope or "", selector, statement.arg_name or "", where, shipped, macros)
 
 
+def statements_of(text: str, place: str) -> list[Any]:
+    """The statements as gin's parser has them, with a `Reference` for each reference; nothing is evaluated.
+
+    Raises:
+      UserError: the text is not gin.
+    """
+    from gin import config_parser
+
+    class Inert(config_parser.ParserDelegate):
+        def configurable_reference(self, scoped_name: str, evaluate: bool) -> Reference:
+            return Reference(scoped_name.rpartition("/")[2])
+
+        def macro(self, scoped_macro_name: str) -> _Macro:
+            return _Macro(scoped_macro_name)
+
+    try:
+        return list(config_parser.ConfigParser(text, Inert()))
+    except SyntaxError as error:
+        where = f"{place}:{error.lineno}"
+        if bare := re.search(r"Failed to parse token '(.+)'", error.msg):
+            raise UserError(f"{where}: text needs quotes: {bare.group(1)} ...") from error
+        raise UserError(f"{where}: not gin: {error.msg.rstrip('.')}") from error
+
+
+def references(value: Any) -> Iterator[Reference]:
+    """The references in a parsed value, at any depth."""
+    return (leaf for leaf in _leaves(value) if isinstance(leaf, Reference))
+
+
 def _macros(value: Any) -> Iterator[str]:
     """The macros that a parsed value refers to, at any depth."""
-    if isinstance(value, _Macro):
-        yield value.name
-    elif isinstance(value, dict):
+    return (leaf.name for leaf in _leaves(value) if isinstance(leaf, _Macro))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
         for pair in value.items():
-            yield from _macros(pair)
-    elif isinstance(value, (list, tuple)):
+            yield from _leaves(pair)
+    elif isinstance(value, (list, tuple, set)):
         for item in value:
-            yield from _macros(item)
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def modules_of_file(file: str, folders: Sequence[str], seen: set[str]) -> Iterator[str]:
+    """Modules that a gin file and those it includes name: imports of others than flanx's, and DataConfig.imports."""
+    path = _locate(file, folders)
+    if str(path) not in seen:
+        seen.add(str(path))
+        yield from modules_of_text(path.read_text(), str(path), folders, seen)
+
+
+def modules_of_text(text: str, place: str, folders: Sequence[str], seen: set[str]) -> Iterator[str]:
+    """As `modules_of_file`."""
+    from gin import config_parser
+
+    for statement in statements_of(text, place):
+        if isinstance(statement, config_parser.IncludeStatement):
+            yield from modules_of_file(statement.filename, folders, seen)
+        elif isinstance(statement, config_parser.ImportStatement):
+            if statement.module.partition(".")[0] not in ("__gin__", "flanx"):
+                yield statement.module
+        elif isinstance(statement, config_parser.BindingStatement):
+            owner = statement.selector.rpartition(".")[2]
+            if (owner, statement.arg_name) == ("DataConfig", "imports"):
+                yield from (leaf for leaf in _leaves(statement.value) if isinstance(leaf, str))

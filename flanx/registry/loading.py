@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 
+from flanx import named_modules
 from flanx.errors import UserError
 from flanx.registry import table
 from flanx.registry.row_errors import in_words
@@ -29,6 +30,7 @@ def load_for(name: str, imports: Sequence[str] = ()) -> None:
     Raises:
       UserError: a module of `imports` does not exist.
     """
+    named_modules.name(imports)
     for module in imports:
         import_users(module, f"--import {module}")
     _load(name, set())
