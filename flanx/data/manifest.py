@@ -223,7 +223,8 @@ def ensure(
         user.
 
     Raises:
-      UserError: a module has to be imported that the user has not named; with an empty message where the child has printed its own, else how the child ended.
+      UserError: a module has to be imported that the user has not named; with an empty message where the child has
+        printed its own, else how the child ended.
     """
     wanted = list(requests)
     found = {request.manifest_path: ready(request) for request in wanted}

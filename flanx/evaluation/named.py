@@ -8,7 +8,6 @@ from typing import Any
 from flanx import named_modules
 from flanx.errors import UserError, did_you_mean
 
-
 _TASKS = ("flanx.tasks", "flanx.mixtures")
 
 
