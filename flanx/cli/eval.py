@@ -78,7 +78,11 @@ def run(args: argparse.Namespace) -> int:
     as_trained = own and not (args.tasks or args.gin_file)
     data = trained.usable_data(config.data, opened.vocabulary, as_trained=as_trained)
     requests = [data.eval_request(suite) for suite in suites]
-    manifests = manifest.ensure(requests, workers=data.cache_workers)
+    manifests = manifest.ensure(
+        requests,
+        workers=data.cache_workers,
+        named_by=trained.config_file(folder) if own else None,
+    )
     # Where all datasets are trained on there is nothing to tell, and where their store is gone nothing is known.
     training = manifest.ready(data.request()) if own and data.num_tasks else None
     for line in scopes(suites, manifests, training) if training else ():

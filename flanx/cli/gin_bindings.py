@@ -12,6 +12,7 @@ from flanx.errors import UserError, did_you_mean
 from flanx.resources import gin_folder
 
 COMMAND_LINE = "the command line"
+MODULES_MACRO = "MIXTURE_OR_TASK_MODULE"  # T5X's, in runs/train.gin bound to DataConfig.imports
 ENCODING = "utf-8-sig"  # UTF-8, with a byte-order mark or without
 
 
@@ -20,6 +21,13 @@ class _Macro:
     """`%NAME` in a value."""
 
     name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """`@scope/NAME` or `@scope/NAME()` in a value."""
+
+    selector: str  # without its scope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,24 +123,7 @@ def _statements(
 ) -> Iterator[_Stated]:
     from gin import config_parser
 
-    class Inert(config_parser.ParserDelegate):
-        def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> str:
-            return scoped_configurable_name
-
-        def macro(self, scoped_macro_name: str) -> _Macro:
-            return _Macro(scoped_macro_name)
-
-    try:
-        statements = list(config_parser.ConfigParser(text, Inert()))
-    except (SyntaxError, tokenize.TokenError) as error:
-        if unclosed := _unclosed(text):
-            raise UserError(f"{place}:{unclosed}") from error
-        if not isinstance(error, SyntaxError):
-            raise
-        where = f"{place}:{error.lineno}"
-        if bare := re.search(r"Failed to parse token '(.+)'", error.msg):
-            raise UserError(f"{where}: text needs quotes: {bare.group(1)} ...") from error
-        raise UserError(f"{where}: not gin: {error.msg.rstrip('.')}") from error
+    statements = statements_of(text, place)
     for statement in statements:
         if isinstance(statement, config_parser.IncludeStatement):
             yield from _statements_of_file(statement.filename, folders, seen)
@@ -181,13 +172,75 @@ def _bindings(statements: Iterable[_Stated]) -> Iterator[Binding]:
             )
 
 
+def statements_of(text: str, place: str) -> list[Any]:
+    """The statements as gin's parser has them, with a `Reference` for each reference; nothing is evaluated.
+
+    Raises:
+      UserError: the text is not gin.
+    """
+    from gin import config_parser
+
+    class Inert(config_parser.ParserDelegate):
+        def configurable_reference(self, scoped_name: str, evaluate: bool) -> Reference:
+            return Reference(scoped_name.rpartition("/")[2])
+
+        def macro(self, scoped_macro_name: str) -> _Macro:
+            return _Macro(scoped_macro_name)
+
+    try:
+        return list(config_parser.ConfigParser(text, Inert()))
+    except (SyntaxError, tokenize.TokenError) as error:
+        if unclosed := _unclosed(text):
+            raise UserError(f"{place}:{unclosed}") from error
+        if not isinstance(error, SyntaxError):
+            raise
+        where = f"{place}:{error.lineno}"
+        if bare := re.search(r"Failed to parse token '(.+)'", error.msg):
+            raise UserError(f"{where}: text needs quotes: {bare.group(1)} ...") from error
+        raise UserError(f"{where}: not gin: {error.msg.rstrip('.')}") from error
+
+
+def references(value: Any) -> Iterator[Reference]:
+    """The references in a parsed value, at any depth."""
+    return (leaf for leaf in _leaves(value) if isinstance(leaf, Reference))
+
+
 def _macros(value: Any) -> Iterator[str]:
     """The macros that a parsed value refers to, at any depth."""
-    if isinstance(value, _Macro):
-        yield value.name
-    elif isinstance(value, dict):
+    return (leaf.name for leaf in _leaves(value) if isinstance(leaf, _Macro))
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
         for pair in value.items():
-            yield from _macros(pair)
-    elif isinstance(value, (list, tuple)):
+            yield from _leaves(pair)
+    elif isinstance(value, (list, tuple, set)):
         for item in value:
-            yield from _macros(item)
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def modules_of_file(file: str, folders: Sequence[str], seen: set[str]) -> Iterator[str]:
+    """Modules that a gin file and those it includes name: imports of others than flanx's, DataConfig.imports, its macro."""
+    path = _locate(file, folders)
+    if str(path) not in seen:
+        seen.add(str(path))
+        yield from modules_of_text(_text(path), str(path), folders, seen)
+
+
+def modules_of_text(text: str, place: str, folders: Sequence[str], seen: set[str]) -> Iterator[str]:
+    """As `modules_of_file`."""
+    from gin import config_parser
+
+    for statement in statements_of(text, place):
+        if isinstance(statement, config_parser.IncludeStatement):
+            yield from modules_of_file(statement.filename, folders, seen)
+        elif isinstance(statement, config_parser.ImportStatement):
+            if statement.module.partition(".")[0] not in ("__gin__", "flanx"):
+                yield statement.module
+        elif isinstance(statement, config_parser.BindingStatement):
+            owner = statement.selector.rpartition(".")[2]
+            macro = statement.selector == MODULES_MACRO and not statement.arg_name
+            if macro or (owner, statement.arg_name) == ("DataConfig", "imports"):
+                yield from (leaf for leaf in _leaves(statement.value) if isinstance(leaf, str))

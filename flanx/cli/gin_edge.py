@@ -15,7 +15,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
-from flanx import field_types
+from flanx import field_types, named_modules
+from flanx.cli import run_config
 from flanx.cli.gin_bindings import (
     COMMAND_LINE,
     ENCODING,
@@ -24,6 +25,8 @@ from flanx.cli.gin_bindings import (
     bindings_of_file,
     bindings_of_text,
     imports_of_file,
+    modules_of_file,
+    modules_of_text,
 )
 from flanx.errors import UserError, did_you_mean
 from flanx.resources import gin_folder
@@ -68,6 +71,7 @@ def build(
     args: argparse.Namespace,
     *,
     extra_files: Sequence[str] = (),
+    run_file: str | None = None,
     defaults: Mapping[str, Any] | None = None,
     check_unused: bool = True,
 ) -> T:
@@ -76,8 +80,9 @@ def build(
     Args:
       cls: a dataclass that the gin files configure.
       args: what `add_arguments` parsed.
-      extra_files: gin files read before those of `args`, such as a run's own config.gin; what they bind may go
-        unused.
+      extra_files: gin files of flanx's own read before those of `args`; what they bind may go unused.
+      run_file: a run's own config.gin, read as the extra files are, and checked first: it may configure flanx and
+        modules that the user named, and run nothing else.
       defaults: macros this command does not need, with values for when the configuration requires them.
       check_unused: refuse a binding that nothing uses.
 
@@ -88,6 +93,7 @@ def build(
     from flanx.registry import from_source
     from gin import config as gin_config
 
+    extra_files = [*extra_files, *([run_file] if run_file else [])]
     files = [*extra_files, *args.gin_file]
     if not files:
         raise UserError(
@@ -100,6 +106,9 @@ def build(
     gin.clear_config()
     gin_config._LOCATION_PREFIXES[:] = folders
     try:
+        named_modules.name(_named_modules(args, flags, folders))
+        if run_file:
+            run_config.check(run_file)
         bindings = [b for file in files for b in bindings_of_file(file, folders, set())]
         written_by_flanx = {
             b.place for f in extra_files for b in bindings_of_file(f, folders, set())
@@ -132,6 +141,17 @@ def build(
     if check_unused:
         _check_unused(gin_config, [b for b in bindings if b.place not in written_by_flanx])
     return config
+
+
+def _named_modules(
+    args: argparse.Namespace, flags: Sequence[tuple[str, str]], folders: Sequence[str]
+) -> Iterator[str]:
+    """The modules that the command line names, itself or in the gin files it names."""
+    yield from args.imports
+    for file in args.gin_file:
+        yield from modules_of_file(file, folders, set())
+    written = [(name, _literal(value)) for name, value in flags]
+    yield from modules_of_text(_flag_text(written), COMMAND_LINE, folders, set())
 
 
 def names_macro(args: argparse.Namespace, name: str) -> bool:

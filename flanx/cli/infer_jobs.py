@@ -102,7 +102,8 @@ def answer_task(
     data = trained.usable_data(data, opened.vocabulary)
     split, count = args.split or "validation", args.n or 5
     suite = EvalSuite("infer", args.task, split, feature_lengths=lengths, max_examples=count)
-    (found,) = manifest.ensure([data.eval_request(suite)], workers=data.cache_workers)
+    own = trained.config_file(opened.folder) if trained.has_config(opened.folder) else None
+    (found,) = manifest.ensure([data.eval_request(suite)], workers=data.cache_workers, named_by=own)
     for name, reasons in [*((e.task, e.dropped) for e in found.entries), *found.left_out.items()]:
         if reasons:
             words = ", ".join(f"{why}: {number:,}" for why, number in reasons.items())

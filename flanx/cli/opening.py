@@ -33,7 +33,7 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     if trained.has_config(folder):
         own = trained.config_file(folder)
         required = _required(own, args) if args.gin_file else {}
-        return gin_edge.build(TrainConfig, args, extra_files=[own], defaults=required)
+        return gin_edge.build(TrainConfig, args, run_file=own, defaults=required)
     from flanx.interop import open_checkpoint
 
     model = open_checkpoint(str(folder)).config
@@ -70,7 +70,7 @@ def _required(own: str, args: argparse.Namespace) -> dict[str, Any]:
     from flanx.training.config import TrainConfig
 
     alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
-    config = gin_edge.build(TrainConfig, alone, extra_files=[own])
+    config = gin_edge.build(TrainConfig, alone, run_file=own)
     return {
         "MODEL": config.model,
         "MODEL_DIR": config.model_dir,

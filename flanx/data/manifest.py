@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import flanx
-from flanx import child_process
+from flanx import child_process, named_modules
 from flanx.data import store
 from flanx.data import temporary as temporaries
 from flanx.data.request import StoreRequest
@@ -235,7 +235,11 @@ def _checksum(path: str) -> str:
 
 
 def ensure(
-    requests: Iterable[StoreRequest], *, workers: int | None = None, progress: bool = True
+    requests: Iterable[StoreRequest],
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    named_by: str | None = None,
 ) -> list[Manifest]:
     """Manifests of all requests; what is not ready is cached first, by `flanx cache` in a child process.
 
@@ -246,14 +250,19 @@ def ensure(
       requests: what is needed.
       workers: processes that fill the store; None for one a core.
       progress: False to keep the child quiet unless it fails.
+      named_by: a file that named the modules to import, and which alone is no reason to run them; None where it was the
+        user.
 
     Raises:
-      UserError: with an empty message where the child has printed its own, else how the child ended.
+      UserError: a module has to be imported that the user has not named; with an empty message where the child has
+        printed its own, else how the child ended.
     """
     wanted = list(requests)
     found = {request.manifest_path: ready(request) for request in wanted}
     missing = [request for request in wanted if _for_child(found[request.manifest_path])]
     if missing:
+        for request in missing if named_by else ():
+            named_modules.check(request.imports, f"to cache '{request.mixture}', {named_by}")
         _cache_in_child(missing, workers, progress)
         for request in missing:
             found[request.manifest_path] = load(request.manifest_path)

@@ -70,9 +70,13 @@ class Stream:
         self._by_length = by_length and not pack
         taking_part = [i for i, e in enumerate(entries) if e.examples > 0 and e.rate > 0]
         if not taking_part:
+            if full := sum(e.examples > 0 for e in entries):
+                raise UserError(
+                    f"nothing to train on: none of {full} tasks with examples has a rate above 0; give one a rate"
+                )
             raise UserError(
-                f"nothing to train on: none of {len(entries)} tasks has both examples and a positive "
-                "rate; see what was dropped with 'flanx tasks check'"
+                f"nothing to train on: none of {len(entries)} tasks has an example; "
+                "see what was dropped with 'flanx tasks check'"
             )
         chosen = [entries[i] for i in taking_part]
         names = [entry.task for entry in chosen]

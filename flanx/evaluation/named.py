@@ -5,11 +5,17 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
+from flanx import named_modules
 from flanx.errors import UserError, did_you_mean
+
+_TASKS = ("flanx.tasks", "flanx.mixtures")
 
 
 def load_named(name: str, *, home: str, known: Collection[str], kind: str) -> Callable[..., Any]:
-    """The function that `"module:name"` names; a bare name is looked up in the module `home`.
+    """The function that a stored `"module:name"` names; a bare name is looked up in the module `home`.
+
+    Stored names are data: only functions that flanx or its task modules define for the purpose, that a module the user
+    named defines, or that a task's registration named, are found. Nothing else is imported or called.
 
     Args:
       name: `"module:name"`, or a bare name.
@@ -18,8 +24,35 @@ def load_named(name: str, *, home: str, known: Collection[str], kind: str) -> Ca
       kind: what the function is, for messages ("metric").
 
     Raises:
-      UserError: there is no such module or function.
+      UserError: there is no such module or function, or it is of a module that the user has not named.
     """
+    module_name, _, attribute = name.rpartition(":")
+    module_name = module_name or home
+    if module_name == home or named_modules.is_registered(f"{module_name}:{attribute}"):
+        return _load(name, home=home, known=known, kind=kind)
+    if named_modules.is_named(module_name) or named_modules.within(module_name, _TASKS):
+        found = _load(name, home=home, known=known, kind=kind)
+        if getattr(found, "__module__", None) == module_name and "." not in attribute:
+            return found
+    else:
+        from flanx.registry.loading import import_users
+
+        # A module that the user named may register tasks with functions of others that it imports.
+        for module in named_modules.modules():
+            import_users(module, f"--import {module}")
+    if named_modules.is_registered(f"{module_name}:{attribute}"):
+        return _load(name, home=home, known=known, kind=kind)
+    if named_modules.is_named(module_name):
+        raise UserError(
+            f"{kind} '{name}': module '{module_name}' neither defines it nor registers a task with it; "
+            "nothing was run"
+        )
+    raise named_modules.refusal(
+        f"{kind} '{name}' is a function of module '{module_name}'", module_name
+    )
+
+
+def _load(name: str, *, home: str, known: Collection[str], kind: str) -> Callable[..., Any]:
     module_name, _, attribute = name.rpartition(":")
     module_name = module_name or home
     if module_name == home and attribute not in known:
@@ -43,14 +76,18 @@ def load_named(name: str, *, home: str, known: Collection[str], kind: str) -> Ca
 
 
 def name_of_callable(function: Any, *, home: str, known: Collection[str], kind: str) -> str:
-    """`"module:name"` by which `load_named` finds `function`; a name is checked and completed.
+    """`"module:name"` by which `load_named` finds `function` from now on; a name is checked and completed.
+
+    For code that registers tasks alone: what it names is the user's choice.
 
     Raises:
       UserError: a lambda, a local function or an object without a name, or an unknown name.
     """
     if isinstance(function, str):
-        loaded = load_named(function, home=home, known=known, kind=kind)
-        return function if ":" in function else f"{loaded.__module__}:{loaded.__qualname__}"
+        loaded = _load(function, home=home, known=known, kind=kind)
+        full = function if ":" in function else f"{loaded.__module__}:{loaded.__qualname__}"
+        named_modules.register(full)
+        return full
     if not callable(function):
         raise UserError(f"{kind} {function!r} is no function: give a function or its 'module:name'")
     name = getattr(function, "__qualname__", "")
@@ -70,4 +107,5 @@ def name_of_callable(function: Any, *, home: str, known: Collection[str], kind: 
         raise UserError(
             f"{kind} '{module_name}:{name}' is not the function given: another one has that name"
         )
+    named_modules.register(f"{module_name}:{name}")
     return f"{module_name}:{name}"

@@ -257,7 +257,7 @@ def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> 
     selected = [one for one in p.selected if one.task not in empty]
     counts = {one.task: int(found[one.task].meta["examples"]) for one in selected}
     rates = registry.rates(selected, counts)
-    if not any(rates.values()):
+    if not any(rates.values()) and not request.for_eval:  # evaluation asks every task
         raise UserError(
             f"'{request.mixture}' ({request.split}): the rate of every task is 0, so there is nothing to draw; "
             "give one of its parts a rate above 0"

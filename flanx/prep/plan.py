@@ -152,8 +152,8 @@ def _vocabulary_spec(request: StoreRequest, selected: Sequence["Selected"]) -> s
             own.setdefault(one.spec.vocabulary, one.task)
     if request.vocabulary is None and not own:
         raise UserError(
-            f"'{request.mixture}' names no vocabulary of its own: set VOCABULARY (--vocabulary) to a "
-            "SentencePiece model"
+            f"'{request.mixture}' names no vocabulary of its own: set VOCABULARY to a SentencePiece model "
+            "(--vocabulary, where there is no gin file)"
         )
     # The largest set of sentinels first: a vocabulary without any is part of one with some.
     loaded = {spec: vocabulary.load(spec, request.data_dir) for spec in own}

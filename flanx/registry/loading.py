@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 import flanx
+from flanx import named_modules
 from flanx.errors import UserError, did_you_mean
 from flanx.registry import from_source, table
 from flanx.registry.fingerprint import is_foreign
@@ -34,6 +35,7 @@ def load_for(name: str, imports: Sequence[str] = ()) -> None:
       UserError: a module of `imports` does not exist.
     """
     from_source.install()
+    named_modules.name(imports)
     for module in imports:
         import_users(module, f"--import {module}")
     _load(name, set())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from flanx import named_modules
 from flanx.errors import Diverged
 from flanx.training import hosts as processes
 from flanx.training import startup
@@ -64,6 +65,7 @@ def train(
       Diverged: loss or gradient was not finite `config.most_skipped_in_a_row` times in a row.
     """
     began = time.perf_counter()
+    named_modules.name(config.data.imports)
     startup.prepare(startup.compile_cache(config))
     processes.join(hosts or processes.Hosts(), processes.shared_settings(config))
     # Imported here, so that the libraries find the environment prepared.

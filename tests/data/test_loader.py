@@ -440,7 +440,9 @@ def test_mistakes_are_named(corpus):
     made = corpus(SIZES)
     with pytest.raises(UserError, match="BATCH_SIZE 8 does not divide among 3 hosts"):
         make_loader(made, host_count=3)
-    with pytest.raises(UserError, match="nothing to train on: none of 1 tasks"):
+    with pytest.raises(
+        UserError, match="nothing to train on: none of 1 tasks with examples has a rate"
+    ):
         make_loader(corpus([4], [0.0]))
     with pytest.raises(UserError, match="block_size 0"):
         make_loader(made, block_size=0)

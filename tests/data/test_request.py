@@ -104,3 +104,16 @@ def test_unknown_and_missing_fields_are_named():
 def test_values_of_other_types_are_named(name, value):
     with pytest.raises(UserError, match=f"StoreRequest.{name} is {value!r}"):
         StoreRequest.from_json({**request().to_json(), name: value})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        ({"input": 64}, "no feature 'input'; did you mean 'inputs'"),
+        ({"inputs": 64}, "'targets' is missing"),
+        ({"inputs": 64, "targets": 1}, "'targets' is 1"),
+    ],
+)
+def test_wrong_lengths_are_named_one_by_one(lengths, words):
+    with pytest.raises(UserError, match=words):
+        StoreRequest(mixture="a", feature_lengths=lengths, cache_dir="c")

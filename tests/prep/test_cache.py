@@ -443,3 +443,29 @@ def test_tasks_of_this_process_need_no_module(tmp_path):
         )
         (manifest,) = cache([request], workers=0, progress=Progress())
     assert manifest.num_examples == 6
+
+
+@pytest.mark.parametrize("inner", ["", "train-{key}"])
+def test_a_planted_link_in_the_cache_folder_is_refused(collection, tmp_path, inner):
+    shop = collection(one=2)
+    request = shop.request()
+    cache([request], workers=0, progress=Progress())
+    (made,) = shop.stores()
+    link = shop.cache_dir / made if inner else (shop.cache_dir / made).parent
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(link, elsewhere)
+    link.symlink_to(elsewhere, target_is_directory=True)
+    before = sorted(map(str, elsewhere.rglob("*")))
+    for settings in ({"force": True}, {"verify": True}):
+        with pytest.raises(UserError, match=f"{link} is a symbolic link"):
+            cache([request], workers=0, progress=Progress(), **settings)
+    assert sorted(map(str, elsewhere.rglob("*"))) == before
+
+
+def test_a_mixture_whose_rates_are_all_zero_says_so(collection, monkeypatch):
+    shop = collection(one=2)
+    monkeypatch.setattr(registry, "rates", lambda selected, counts: dict.fromkeys(counts, 0.0))
+    with pytest.raises(UserError, match="the rate of every task is 0"):
+        cache([shop.request()], workers=0, progress=Progress())
+    (made,) = cache([shop.request(for_eval=True)], workers=0, progress=Progress())
+    assert made.num_examples == 2
