@@ -25,6 +25,7 @@ REQUIRES = [
     "gin-config>=0.5,<0.6",  # run configuration, as T5X users know it
     "seqio>=0.0.20,<0.1",  # the task registry that T5X and others read
     "tensorflow-datasets>=4.9.10,<5",  # public datasets as task sources
+    "importlib_resources>=5",  # which TFDS imports when it downloads, without asking for it
     "pyarrow>=18",  # token store, Parquet sources
     # Tokenisation without TensorFlow. From 0.2.3 on its proto wants a newer protobuf than TensorFlow allows.
     "sentencepiece>=0.2,<0.2.3",

@@ -1,6 +1,10 @@
 """The wheel holds everything: engine, tasks, mixtures and gin files, and runs outside the checkout."""
 
+import ast
+import importlib.metadata
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -66,3 +70,18 @@ def test_wheel_runs_outside_the_checkout(wheel, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "# parameters: " in done.stdout
+
+
+def test_what_tfds_imports_without_requiring_it_is_required():
+    """TFDS names importlib_resources for old Pythons alone, and imports it in any when it looks for a dataset."""
+    tfds = Path(importlib.util.find_spec("tensorflow_datasets").origin).parent
+    code = ast.walk(ast.parse((tfds / "core/dataset_builder.py").read_text()))
+    imported = {alias.name for node in code if isinstance(node, ast.Import) for alias in node.names}
+    brought = {
+        re.match(r"[\w-]+", line)[0]
+        for line in importlib.metadata.requires("tensorflow-datasets")
+        if "extra ==" not in line and "python_version <" not in line
+    }
+    listed = re.findall(r'^    "([\w-]+)', (ROOT / "setup.py").read_text(), re.MULTILINE)
+    assert {"importlib_resources"} & imported - brought <= set(listed)
+    assert "importlib_resources" in listed

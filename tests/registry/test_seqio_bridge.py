@@ -234,3 +234,186 @@ def test_what_others_register_with_seqio(tmp_path: Path):
     assert found["count"] == 2
     held = [row["question"] for rows in found["held"].values() for row in rows]
     assert sorted(held) == ["one", "two"]
+
+
+AS_T5X = """
+import copy, itertools, os, pickle, shutil
+import seqio
+from flanx.registry.seqio_vocabulary import LateVocabulary
+
+path = os.environ["FLANX_VOCABULARY"]
+copied = shutil.copy(path, path + ".copy")
+os.chdir(os.path.dirname(path))
+register("tickets.triage")
+task = seqio.get_mixture_or_task("tickets.triage").output_features
+ours = (task["inputs"].vocabulary, task["targets"].vocabulary)
+
+def both_ways(a, b):
+    return [a == b, b == a, not a != b, (a, a) == (b, b)]
+
+def theirs(file, **settings):
+    return seqio.SentencePieceVocabulary(file, **settings)
+
+late = LateVocabulary(path)
+say(
+    equal={
+        "the model's": both_ways(ours[0], theirs(path)),
+        "with T5's sentinels": both_ways(ours[1], theirs(path, extra_ids=100)),
+        "relative": both_ways(late, theirs(os.path.basename(path))),
+        "copied": both_ways(late, theirs(copied)),
+        "late": both_ways(late, ours[0]),
+        "said": both_ways(LateVocabulary(path + "?extra_ids=3"), theirs(path, extra_ids=3)),
+        "bytes": both_ways(LateVocabulary("bytes"), seqio.ByteVocabulary()),
+        "feature": both_ways(seqio.Feature(late), seqio.Feature(theirs(path))),
+        "deep copy": both_ways(copy.deepcopy(late), theirs(path)),
+        "pickle": both_ways(pickle.loads(pickle.dumps(late)), theirs(path)),
+    },
+    different={
+        "sentinels": both_ways(late, theirs(path, extra_ids=7)),
+        "none said": both_ways(LateVocabulary(path + "?extra_ids=3"), theirs(path)),
+        "bytes": both_ways(late, seqio.ByteVocabulary()),
+        "sentence pieces": both_ways(LateVocabulary("bytes"), theirs(path)),
+        "missing": both_ways(late, theirs("/nowhere")),
+    },
+    hashes=len({hash(late), hash(ours[0]), hash(LateVocabulary(copied))}),
+    instance=isinstance(late, seqio.SentencePieceVocabulary),
+    sizes=[late.vocab_size, theirs(path, extra_ids=100).vocab_size],
+)
+"""
+
+
+def test_a_tasks_vocabulary_is_seqios_of_the_same_file(tmp_path: Path, vocabulary: str):
+    found = run(tmp_path, AS_T5X, FLANX_VOCABULARY=vocabulary)
+    assert found["equal"] == dict.fromkeys(found["equal"], [True] * 4)
+    assert found["different"] == dict.fromkeys(found["different"], [False] * 4)
+    assert found["hashes"] == 1
+    assert found["instance"]
+    assert found["sizes"][0] == found["sizes"][1]
+
+
+NOTHING_FITS = """
+import logging
+import seqio
+import tensorflow as tf
+
+def long(split, index):
+    return {**row(split, index), "text": "many words " * 9 + str(index)}
+
+SHORT = {"inputs": 130, "targets": 16}
+kinds = dict(template_types=("zs_noopt", "fs_noopt"), inverted=(), vocabulary="bytes", metrics=())
+templates = [flanx.Template("{ticket}", "{answer}")]
+for name, rows in (("t.long", long), ("t.short", row)):
+    register(name, source=flanx.Generated(rows, train=9, validation=4), templates=templates, **kinds)
+flanx.mixture("t", ["t.*"])
+flanx.mixture("t.none", ["t.long.fs_noopt"])
+seqio.MixtureRegistry.add("theirs", [("t.long.fs_noopt", 1.0), ("t.short.zs_noopt", 1.0)])
+warned = []
+logging.getLogger("absl").addFilter(lambda record: warned.append(record.getMessage()))
+converter = seqio.EncDecFeatureConverter(pack=True)
+
+def batch(name, lengths, **settings):
+    dataset = seqio.get_dataset(name, lengths, converter, num_epochs=None, **settings)
+    return next(iter(dataset.batch(2).as_numpy_iterator()))
+
+def fails(name, lengths):
+    try:
+        batch(name, lengths)
+    except Exception as error:
+        return str(error)
+
+mixed = batch("t", SHORT)
+task = seqio.TaskRegistry.get("t.long.fs_noopt")
+once = task.get_dataset(SHORT, "train", shuffle=False)
+
+# What seqio_cache_tasks leaves of a task, and the same examples from there.
+import pathlib
+lengths = {"inputs": 400, "targets": 16}
+for name in ("t.short.zs_noopt", "t.short.fs_noopt", "t.long.zs_noopt", "t.long.fs_noopt"):
+    kept = seqio.TaskRegistry.get(name)
+    folder = pathlib.Path("cached") / seqio.utils.get_task_dir_from_name(name)
+    folder.mkdir(parents=True)
+    rows = list(kept.preprocess_precache(kept.source.get_dataset("train", shuffle=False)))
+    with tf.io.TFRecordWriter(seqio.get_cached_tfrecord_prefix(str(folder), "train") + "-00000-of-00001") as file:
+        for one in rows:
+            file.write(seqio.dict_to_tfexample(one).SerializeToString())
+    features = {key: {"shape": [], "dtype": value.dtype.name} for key, value in rows[0].items()}
+    info = {"num_shards": 1, "features": features, "seqio_version": seqio.__version__}
+    pathlib.Path(seqio.get_cached_info_path(str(folder), "train")).write_text(json.dumps(info))
+    pathlib.Path(seqio.get_cached_stats_path(str(folder), "train")).write_text(json.dumps({"examples": len(rows)}))
+    (folder / "COMPLETED").touch()
+seqio.add_global_cache_dirs(["cached"])
+
+def tokens(name, cached):
+    dataset = seqio.TaskRegistry.get(name).get_dataset(lengths, "train", shuffle=False, use_cached=cached)
+    return [(e["inputs"].tolist(), e["targets"].tolist()) for e in dataset.as_numpy_iterator()]
+
+names = ("t.short.zs_noopt", "t.short.fs_noopt")
+cached = {name: [tokens(name, True) == tokens(name, False), len(tokens(name, True))] for name in names}
+say(
+    shapes={name: list(value.shape) for name, value in mixed.items()},
+    warned=[line for line in warned if "t.long.fs_noopt" in line],
+    alone=fails("t.long.fs_noopt", SHORT),
+    theirs=fails("theirs", SHORT),
+    nothing=fails("t.none", SHORT),
+    passes=[len(list(once)) for _ in range(4)],
+    cached=cached,
+    mixed_cached=list(batch("t", lengths, use_cached=True)["encoder_input_tokens"].shape),
+)
+"""
+
+
+def test_a_task_without_an_example_that_fits_does_not_stall_seqio(tmp_path: Path, monkeypatch):
+    """Left out of flanx's mixtures; an error that names it where SeqIO mixes it, or reads it alone without an end."""
+    monkeypatch.chdir(tmp_path)
+    found = run(tmp_path, NOTHING_FITS)
+    assert found["shapes"]["encoder_input_tokens"] == [2, 130]
+    assert found["shapes"]["decoder_segment_ids"] == [2, 16]
+    assert len(found["warned"]) == 1
+    for error in (found["alone"], found["theirs"], found["nothing"]):
+        assert "t.long.fs_noopt" in error
+        assert "raise the lengths" in error
+    assert found["passes"] == [0] * 4  # a single pass over nothing is no error
+    assert found["cached"] == {name: [True, 9] for name in found["cached"]}
+    assert found["mixed_cached"] == [2, 400]
+
+
+RATES = """
+import functools
+import seqio
+import tensorflow as tf
+
+def numbers(split, shuffle_files, seed=None, *, count):
+    texts = [f"{i}" for i in range(count)]
+    return tf.data.Dataset.from_tensor_slices({"inputs": texts, "targets": texts})
+
+features = {name: seqio.Feature(seqio.ByteVocabulary()) for name in ("inputs", "targets")}
+for name, count in (("few", 4), ("many", 90)):
+    seqio.TaskRegistry.add(
+        name,
+        source=seqio.FunctionDataSource(functools.partial(numbers, count=count), splits=["train"]),
+        preprocessors=[seqio.CacheDatasetPlaceholder(required=True), seqio.preprocessors.tokenize],
+        output_features=features,
+    )
+by_size = functools.partial(seqio.mixing_rate_num_examples, maximum=50, scale=2.0, temperature=2.0)
+seqio.MixtureRegistry.add("sized", [("few", by_size), ("many", by_size)])
+seqio.MixtureRegistry.add("called", [("few", lambda task: 10 * task.num_input_examples("train")), ("many", 1.0)])
+seqio.MixtureRegistry.add("broken", [("few", lambda task: task.no_such_thing), ("many", 1.0)])
+counts = {"few": 4, "many": 90}
+found = {name: registry.rates(registry.resolve(name), counts) for name in ("sized", "called")}
+try:
+    registry.resolve("broken")
+except flanx.UserError as error:
+    broken = str(error)
+shown = [made.inputs for made in registry.specs_of("few")[0].render("train")]
+say(found=found, broken=broken, shown=shown)
+"""
+
+
+def test_rates_by_size_and_caching_that_seqio_requires(tmp_path: Path):
+    found = run(tmp_path, RATES)
+    # (2 n, at most 50) to the power of 1 / 2, as SeqIO has it of sources that know their size.
+    assert found["found"]["sized"] == pytest.approx({"few": 8**0.5, "many": 50**0.5})
+    assert found["found"]["called"] == {"few": 40.0, "many": 1.0}
+    assert "'broken'" in found["broken"]
+    assert "'few'" in found["broken"]
+    assert found["shown"] == ["0", "1", "2", "3"]
