@@ -42,7 +42,7 @@ flags, each as --flag=VALUE:
   --send=PATH               copy a file or folder to where the run starts, on every worker; may be repeated
   --env=NAME=VALUE          environment of the run; may be repeated
   --install=SPEC            what pip installs; without it the checkout that this script lies in, with changes to
-                            tracked files
+                            tracked files (without git: flanx's own files there as they are)
   --max_restarts=N          after preemptions and lost machines; 100 unless given
   --delete_when_done        delete the slice when the run has ended, well or not
   --create_flag=FLAG        one more flag of `gcloud ... create`, say --create_flag=--network=my-net; may be repeated
@@ -186,6 +186,20 @@ patience() { # 0 where nothing has gone well yet: that fails at once, but a run 
   sleep "$POLL"
 }
 
+SOURCE=(setup.py pyproject.toml README.md LICENSE flanx tasks mixtures gin launchers) # what an install needs
+
+copy_source() { # TARGET
+  local name
+  for name in "${SOURCE[@]}"; do
+    [ ! -e "$ROOT/$name" ] || cp -R "$ROOT/$name" "$1/"
+  done
+  find "$1" -name __pycache__ -type d -prune -exec rm -rf {} +
+}
+
+digest() { # FOLDER: of its files' names and contents, the same for the same source
+  (cd "$1" && find . -type f | LC_ALL=C sort | tr '\n' '\0' | xargs -0 cksum | cksum)
+}
+
 pack() { # everything that a worker needs, in one file
   local stage=$SCRATCH/stage word tree=""
   rm -rf "$stage" && mkdir -p "$stage/work"
@@ -194,15 +208,17 @@ pack() { # everything that a worker needs, in one file
     echo "$SPEC" >"$stage/spec"
     echo "$SPEC $$.$RANDOM" >"$stage/key" # what it names may have changed since
   else
-    git -C "$ROOT" rev-parse --git-dir >/dev/null 2>&1 ||
-      fail "$ROOT is no git checkout: give --install=SPEC, say --install='flanx[tpu]'"
-    # A commit that holds the changes to tracked files, and touches nothing.
-    tree=$(git -C "$ROOT" -c user.name=flanx -c user.email=flanx@localhost stash create) ||
-      fail "git cannot take the changes in $ROOT along: commit them"
     mkdir "$stage/source"
-    git -C "$ROOT" archive "${tree:-HEAD}" | tar -x -C "$stage/source"
+    if command -v git >/dev/null && git -C "$ROOT" rev-parse --git-dir >/dev/null 2>&1; then
+      # A commit that holds the changes to tracked files, and touches nothing.
+      tree=$(git -C "$ROOT" -c user.name=flanx -c user.email=flanx@localhost stash create) ||
+        fail "git cannot take the changes in $ROOT along: commit them"
+      git -C "$ROOT" archive "${tree:-HEAD}" | tar -x -C "$stage/source"
+    else # an unpacked archive, say: what setup.py installs
+      copy_source "$stage/source"
+    fi
     echo './source[tpu]' >"$stage/spec"
-    git -C "$ROOT" rev-parse "${tree:-HEAD}^{tree}" >"$stage/key"
+    digest "$stage/source" >"$stage/key"
   fi
   for word in ${MOUNTS[@]+"${MOUNTS[@]}"}; do echo "${word%=/*} /${word##*=/}"; done >"$stage/mounts"
   for word in ${SENT[@]+"${SENT[@]}"}; do cp -R "$word" "$stage/work/"; done
@@ -263,7 +279,7 @@ attempt() { # from a slice that is ready to the run's end; CODE stays empty wher
 
 restartable() { # by what is known of the attempt's end
   [ "$CODE" != "$PREEMPTED" ] || return 0
-  [ "$CODE" != 65 ] || return 1
+  case $CODE in 2 | 3 | 65) return 1 ;; esac # a mistake, a plan that does not fit, diverged: it would end so again
   [ -z "$CODE" ] || [ "$CODE" -le 128 ] || [ $((SECONDS - BEGUN)) -lt "$YOUNG" ] || return 0
   look
   [ "$STATE" != ready ] && { [ -z "$CODE" ] || [ "$STATE" != unknown ]; }

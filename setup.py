@@ -25,7 +25,7 @@ REQUIRES = [
     "gin-config>=0.5,<0.6",  # run configuration, as T5X users know it
     "seqio>=0.0.20,<0.1",  # the task registry that T5X and others read
     "tensorflow-datasets>=4.9.10,<5",  # public datasets as task sources
-    "importlib_resources>=5",  # which TFDS imports when it downloads, without asking for it
+    "importlib_resources>=5",  # what tensorflow-datasets imports as it downloads, and does not require
     "pyarrow>=18",  # token store, Parquet sources
     # Tokenisation without TensorFlow. From 0.2.3 on its proto wants a newer protobuf than TensorFlow allows.
     "sentencepiece>=0.2,<0.2.3",
@@ -39,6 +39,7 @@ REQUIRES = [
     "tensorboardX>=2.6.2",  # TensorBoard events without TensorFlow
     "rouge-score>=0.1.2",  # the ROUGE-L that Natural Instructions scores with
     "sacrebleu>=2.4",  # BLEU
+    "regex>=2023.12.25",  # the script of a letter, which re does not know; sacrebleu brings it
     "matplotlib>=3.8",  # curves and summary plots
     "jinja2>=3.1,<4",  # the report's page, every text in it escaped
 ]

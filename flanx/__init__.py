@@ -63,4 +63,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("flanx.evaluation.metrics")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'flanx' has no attribute '{name}'")
+    # Imported here: flanx itself imports nothing before a name is asked for.
+    from flanx.errors import no_attribute
+
+    raise no_attribute("flanx", name, [one for one in __all__ if not one.startswith("_")])

@@ -2,7 +2,9 @@
 
 import sys
 
+from flanx import child_process
 from flanx.cli.main import main
 
 if __name__ == "__main__":
+    child_process.take_over()
     sys.exit(main())

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 from flanx.errors import UserError
+from flanx.terminal import command
 
 PACKAGE_SCHEME = "pkg://"
+FILE_SCHEME = "file://"
 
 
 def data_dir(explicit: str | None = None) -> str | None:
@@ -15,11 +17,20 @@ def data_dir(explicit: str | None = None) -> str | None:
     return explicit or os.environ.get("FLANX_DATA_DIR") or None
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """A local path from the root on, `~` and `file://` settled, without `..`: TensorStore takes none.
+
+    Links stay as they are written, except before a `..`, which the system reads behind them.
+    """
+    given = Path(str(path).removeprefix(FILE_SCHEME)).expanduser()
+    return Path(os.path.realpath(given)) if ".." in given.parts else given.absolute()
+
+
 def resolve(path: str, data_folder: str | None = None, mend: str | None = None) -> str:
     """Finds the file or folder that `path` names.
 
     `pkg://flanx.tasks/playground/vocabulary.model` ships inside a package; an absolute path or a URL
-    (`gs://...`) is taken as it is; a relative path is tried under the working directory and then
+    (`gs://...`) is taken as it is (`file://` is a path); a relative path is tried under the working directory and then
     under the data folder (`data_folder`, else FLANX_DATA_DIR).
 
     Raises:
@@ -27,17 +38,21 @@ def resolve(path: str, data_folder: str | None = None, mend: str | None = None) 
     """
     if path.startswith(PACKAGE_SCHEME):
         return _in_package(path)
+    path = path.removeprefix(FILE_SCHEME)
     if "://" in path:
         return path
+    folder = data_dir(data_folder)
+    plain = _plain(path, folder)
+    if plain is not None:
+        return plain
     expanded = Path(path).expanduser()
     places = [expanded]
-    folder = data_dir(data_folder)
     remote = folder is not None and "://" in folder
     if folder and not remote and not expanded.is_absolute():
         places.append(Path(folder).expanduser() / path)
     for place in places:
         if place.exists():
-            return str(place.absolute())
+            return str(absolute(place))
     looked = ", ".join(str(place.absolute()) for place in places)
     if mend is None:
         known = folder or expanded.is_absolute()
@@ -47,11 +62,23 @@ def resolve(path: str, data_folder: str | None = None, mend: str | None = None) 
     raise UserError(f"no such file or folder: '{path}' (looked in {looked}){mend}")
 
 
+def _plain(path: str, folder: str | None) -> str | None:
+    """A file by a path with nothing to settle, as `resolve` finds it; mixtures of thousands of files are of such."""
+    for place in (path, os.path.join(folder, path) if folder else path):
+        whole = os.path.join(os.getcwd(), place)
+        if whole != os.path.normpath(whole) or "~" in place or "://" in place:
+            return None
+        if os.path.exists(whole):
+            return whole
+    return None
+
+
 def resolve_checkpoint(path: str) -> str:
     """As `resolve`; what looks like a model's name on the Hugging Face hub is told how to get it."""
     hub = re.fullmatch(r"[\w-][\w.-]*/([\w-][\w.-]*)", path)
     mend = (
-        f"; if it is a model of the Hugging Face hub, fetch it first: hf download {path} --local-dir {hub[1]}"
+        "; if it is a model of the Hugging Face hub, fetch it first: "
+        + command("hf", "download", path, "--local-dir", hub[1])
         if hub
         else ""
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flanx.cli import cache_folder, cache_report, gin_edge
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 if TYPE_CHECKING:
     from flanx.data.manifest import Manifest
@@ -123,14 +124,14 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     for manifest in manifests:
-        print("\n".join(_summary(manifest)), file=sys.stderr)
+        say("\n".join(map(printable, _summary(manifest))))
     if args.report is not None:
         cache_report.write(args, manifests, requests[0])
     return 0
 
 
 def _summary(manifest: "Manifest") -> list[str]:
-    """What a manifest holds, and what its filters have left out, those that found nothing too."""
+    """What a manifest holds, which rows make no example, and what its filters have left out, if nothing too."""
     from flanx.data import filters
 
     examples = sum(entry.examples for entry in manifest.entries)
@@ -141,11 +142,16 @@ def _summary(manifest: "Manifest") -> list[str]:
         f"{manifest.mixture} {manifest.split}{only}: {examples:,} examples of {tasks:,} "
         f"task{'' if tasks == 1 else 's'}"
     ]
+    counted: Counter[str] = Counter()
+    for counts in [*(entry.dropped for entry in manifest.entries), *manifest.left_out.values()]:
+        counted.update(counts)
+    rows = {why: n for why, n in counted.items() if not why.startswith(filters.PREFIX)}
+    if rows:
+        lines.append(f"  dropped: {', '.join(f'{why} {n:,}' for why, n in sorted(rows.items()))}")
     asked = filters.read(manifest.request.get("filters", ()))
     if asked:
         dropped = Counter({filters.label(one): 0 for one in asked})
-        for counts in [*(entry.dropped for entry in manifest.entries), *manifest.left_out.values()]:
-            dropped.update({why: n for why, n in counts.items() if why.startswith(filters.PREFIX)})
+        dropped.update({why: n for why, n in counted.items() if why.startswith(filters.PREFIX)})
         words = ", ".join(f"{why.removeprefix(filters.PREFIX)} {n:,}" for why, n in dropped.items())
         lines.append(f"  left out by filters: {words}")
     return lines

@@ -1,10 +1,10 @@
 """`flanx cache --prune` and `--verify` of a folder as it is: neither needs the sources, nor a mixture."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 DEFAULT = "~/.cache/flanx"
 _SHOWN = 20  # damaged stores that are named
@@ -41,10 +41,10 @@ def _prune(folder: Path, dry_run: bool) -> int:
 
     found = prune.leftovers(folder) if dry_run else prune.prune(folder)
     for one in found:
-        print(f"{one.size:>15,}  {one.path}")
+        print(f"{one.size:>15,}  {printable(one.path)}")
     size = sum(one.size for one in found)
     verb = "would be removed" if dry_run else "removed"
-    print(f"{folder}: {len(found):,} folders, {size:,} bytes {verb}", file=sys.stderr)
+    say(f"{printable(folder)}: {len(found):,} folders, {size:,} bytes {verb}")
     return 0
 
 
@@ -53,13 +53,14 @@ def _verify(folder: Path, workers: int | None) -> int:
 
     found = verify.verify_folder(folder, workers=workers)
     if found.damaged:
-        lines = [f"  {line}" for line in found.damaged[:_SHOWN]]
+        lines = [f"  {printable(line)}" for line in found.damaged[:_SHOWN]]
         if len(found.damaged) > _SHOWN:
             lines.append(f"  and {len(found.damaged) - _SHOWN:,} more")
         head = (
-            f"{len(found.damaged):,} damaged in {folder}, {found.whole:,} stores whole; flanx cache --verify with "
-            "the mixture, where its sources are, makes the damaged ones again:"
+            f"flanx cache: {len(found.damaged):,} damaged in {printable(folder)}, {found.whole:,} stores whole; "
+            "flanx cache --verify with the mixture, where its sources are, makes the damaged ones again:"
         )
-        raise UserError("\n".join([head, *lines]))
-    print(f"{folder}: {found.whole:,} stores, {found.size:,} bytes, all whole", file=sys.stderr)
+        say("\n".join([head, *lines]))
+        raise UserError("")  # said, on several lines
+    say(f"{printable(folder)}: {found.whole:,} stores, {found.size:,} bytes, all whole")
     return 0

@@ -2,13 +2,13 @@
 
 import argparse
 import datetime
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flanx.cli import gin_edge
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 if TYPE_CHECKING:
     from flanx.data.manifest import Manifest
@@ -93,8 +93,8 @@ def _write(args: argparse.Namespace, manifests: "Sequence[Manifest]", path: Path
     target = Path(args.report).expanduser() if args.report else default_path(cache_dir, path.stem)
     made = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     for title in write(target, manifests, cache_dir, _plan(args), made=made):
-        print(f"  {title}", file=sys.stderr)
-    print(f"report: {target}", file=sys.stderr)
+        say(f"  {printable(title)}")
+    say(f"report: {printable(target)}")
 
 
 def _plan(args: argparse.Namespace) -> "Plan":

@@ -1,5 +1,6 @@
 """`flanx infer --interactive`: prompts from the terminal or a pipe, answers as they are made."""
 
+import io
 import json
 import sys
 from collections import deque
@@ -8,6 +9,8 @@ from typing import Any, TextIO
 
 from flanx.decoding.requests import SETTINGS, mistake
 from flanx.errors import UserError, did_you_mean
+from flanx.evaluation.question_file import half_pair
+from flanx.terminal import printable
 
 BLOCK = '"""'
 COMMANDS = ("/help", "/set", "/forget", "/quit")
@@ -53,6 +56,9 @@ class Conversation:
         self._fits = fits
         self._history = history
         self._source = source or sys.stdin
+        if isinstance(self._source, io.TextIOWrapper):
+            # A byte that is not UTF-8 is then refused by its line, instead of ending the reading of all.
+            self._source.reconfigure(errors="surrogateescape")
         self._out = out or sys.stdout
         self._terminal = self._source.isatty()
         self._turns: deque[tuple[str, str]] = deque()
@@ -72,7 +78,7 @@ class Conversation:
     def _prompts(self) -> Iterator[str]:
         while (line := self._read("> ")) is not None:
             if line.strip() == BLOCK:
-                yield self._block()
+                yield from self._valid(self._block())
             elif line.startswith("/"):
                 wrong = self._command(line)
                 if wrong == "/quit":
@@ -80,9 +86,19 @@ class Conversation:
                 if wrong and not self._terminal:
                     raise UserError(f"line {self._line}: {wrong}")
                 if wrong:
-                    self._out.write(f"{wrong}\n")
+                    self._out.write(f"{printable(wrong)}\n")
             elif line.strip():
-                yield line
+                yield from self._valid(line)
+
+    def _valid(self, prompt: str) -> Iterator[str]:
+        """The prompt, unless it is no text."""
+        wrong = half_pair(prompt)
+        if not wrong:
+            yield prompt
+        elif self._terminal:
+            self._out.write(f"{wrong}\n")
+        else:
+            raise UserError(f"line {self._line}: {wrong}")
 
     def _read(self, sign: str) -> str | None:
         """The next line; None at the end."""
@@ -112,7 +128,7 @@ class Conversation:
             nonlocal shown
             # What decoding takes back is not shown again.
             if text.startswith(shown):
-                self._out.write(text[len(shown) :])
+                self._out.write(printable(text[len(shown) :], lines=True))
                 self._out.flush()
                 shown = text
 
@@ -126,7 +142,7 @@ class Conversation:
         if not text.startswith(shown):
             self._out.write("\n")
             shown = ""
-        self._out.write(text[len(shown) :] + remark + "\n")
+        self._out.write(printable(text[len(shown) :], lines=True) + remark + "\n")
         self._out.flush()
         self._turns.append((prompt, text))
 
@@ -152,7 +168,8 @@ class Conversation:
             self._turns.clear()
         elif name == "/set" and not rest:
             for key, value in {**self._settings, "history": self._history}.items():
-                self._out.write(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
+                shown = printable(json.dumps(value, ensure_ascii=False))
+                self._out.write(f"{key} = {shown}\n")
         elif name == "/set":
             return self._set(*rest.strip().partition(" ")[::2])
         else:

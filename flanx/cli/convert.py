@@ -1,10 +1,10 @@
 """`flanx convert`: a checkpoint from one form to another."""
 
 import argparse
-import sys
-from pathlib import Path
 
+from flanx import resources
 from flanx.cli import gin_edge
+from flanx.terminal import printable, say
 
 HELP = """\
 Convert a T5 checkpoint between flanx, T5X and Hugging Face. What SRC is, is found out; arrays stream
@@ -76,7 +76,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.vocabulary is not None and args.to.startswith("t5x"):
         raise UserError("--vocabulary: T5X's checkpoints have no place for one; leave it out")
-    destination = Path(args.destination).expanduser().absolute()
+    if "://" in args.destination.removeprefix(resources.FILE_SCHEME):
+        raise UserError(
+            f"DST '{args.destination}' is not on this machine: write a local folder and copy it there"
+        )
+    destination = resources.absolute(args.destination)
     prepared = prepare(
         Request(
             source=args.source,
@@ -91,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
         )
     )
     for note in prepared.notes:
-        print(f"flanx convert: {note}", file=sys.stderr)
+        say(f"flanx convert: {note}")
     if args.dry_run:
         convert.check_destination(destination, overwrite=args.overwrite)
-        print(_table(prepared))
+        print(printable(_table(prepared), lines=True))
         return 0
     with convert.opened(destination, overwrite=args.overwrite) as temporary:
         target = prepared.target(temporary)
@@ -110,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             )
     count = len(target.arrays)
     print(
-        f"{destination}: {count} arrays, {decimal(total)}, {prepared.config.num_parameters():,} parameters"
+        f"{printable(destination)}: {count} arrays, {decimal(total)}, {prepared.config.num_parameters():,} parameters"
     )
     return 0
 

@@ -3,11 +3,11 @@
 import argparse
 import dataclasses
 import json
-import sys
 from typing import Any
 
 from flanx.cli import gin_edge, opening
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 HELP = """\
 Evaluate a trained model: on the suites of its own run (the same figures as the run gave), on those
@@ -44,21 +44,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.tasks and (args.split or args.max_examples):
         raise UserError("--split and --max_examples choose among --tasks GLOB; give that as well")
-    from etils import epath
-
-    from flanx import whole_files
+    if args.output == "":
+        raise UserError("--output is empty: give the path of a folder")
+    from flanx import writable
     from flanx.data import manifest
-    from flanx.evaluation import predictions, trained
+    from flanx.evaluation import scoring, trained
+    from flanx.evaluation.answer_folder import AnswerFolder
     from flanx.evaluation.evaluator import Evaluator
     from flanx.evaluation.progress import shown
+    from flanx.evaluation.suites import scopes
     from flanx.training import startup
     from flanx.training.mesh import make_mesh, rules_of
     from flanx.training.params_io import find_params
 
     folder = find_params(args.model_dir, args.step)
     config = opening.configuration(args, folder, args.tasks or "")
+    own = trained.has_config(folder)
+    suites = _suites(args, config, own=own)
+    output = _output(args, suites)
+    writable.check_folder(output, "the folder of answers (--output)")
     startup.prepare(startup.compile_cache(config))
-    suites = _suites(args, config, own=trained.has_config(folder))
     mesh = make_mesh(config.mesh)
     opened = trained.open_trained(
         folder,
@@ -69,18 +74,16 @@ def run(args: argparse.Namespace) -> int:
         feature_lengths=config.data.feature_lengths,
     )
     for note in opened.notes:
-        print(f"flanx eval: {note}", file=sys.stderr)
-    data = trained.usable_data(config.data, opened.vocabulary)
-    if args.tasks and data.vocabulary is None:
-        # Other tasks than the run's may have no vocabulary of their own.
-        data = dataclasses.replace(data, vocabulary=opened.vocabulary.spec)
+        say(f"flanx eval: {note}")
+    as_trained = own and not (args.tasks or args.gin_file)
+    data = trained.usable_data(config.data, opened.vocabulary, as_trained=as_trained)
     requests = [data.eval_request(suite) for suite in suites]
     manifests = manifest.ensure(requests, workers=data.cache_workers)
-    output = epath.Path(args.output or epath.Path(args.model_dir) / predictions.FOLDER)
-    if not args.output:
-        # The run's own answers stay as they are.
-        changed = "overridden" if args.gin_file or args.gin_binding else ""
-        output = output / (suites[0].split if args.tasks else changed)
+    # Where all datasets are trained on there is nothing to tell, and where their store is gone nothing is known.
+    training = manifest.ready(data.request()) if own and data.num_tasks else None
+    for line in scopes(suites, manifests, training) if training else ():
+        say(f"flanx eval: {line}")
+    answers = AnswerFolder(output)
     evaluator = Evaluator(
         opened.model,
         opened.vocabulary,
@@ -91,15 +94,34 @@ def run(args: argparse.Namespace) -> int:
         mesh=mesh,
         eval_steps=config.eval_steps,
         output_dir=output,
+        write=answers.write,
+        trained_on={entry.dataset for entry in training.entries} if training else None,
     )
     step = opened.step or 0
     with shown("examples") as progress:
         values = evaluator.run(opened.params, step, progress)
-    results = output / f"results-{step}.json"
-    whole_files.write(results, json.dumps(values, indent=1) + "\n")
-    _print(values, step)
-    print(f"answers and figures: {output}", file=sys.stderr)
-    return 0
+    answers.write(output / f"results-{step}.json", json.dumps(values, indent=1) + "\n")
+    try:
+        _print(values, step)
+    finally:  # where the answers are is told to those, too, whose table finds no room
+        for line in [*answers.report(), *scoring.lines(evaluator.failures)]:
+            say(f"flanx eval: {line}")
+    if answers.refused:
+        return 1
+    return UserError.status if evaluator.failures else 0
+
+
+def _output(args: argparse.Namespace, suites: list[Any]) -> Any:
+    """The folder of answers; the run's own answers stay as they are."""
+    from etils import epath
+
+    from flanx.evaluation import predictions
+
+    if args.output is not None:
+        return epath.Path(args.output)
+    changed = "overridden" if args.gin_file or args.gin_binding else ""
+    folder = epath.Path(args.model_dir) / predictions.FOLDER
+    return folder / (suites[0].split if args.tasks else changed)
 
 
 def _suites(args: argparse.Namespace, config: Any, *, own: bool) -> list[Any]:
@@ -131,18 +153,29 @@ def _suites(args: argparse.Namespace, config: Any, *, own: bool) -> list[Any]:
 
 
 def _print(values: dict[str, float], step: int) -> None:
-    """A table with a row for each task, and each suite's means in bold."""
+    """A table with a row for each task, and each suite's means in bold; each with what it is of."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from flanx.evaluation import counts
 
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for key, value in values.items():
         suite, _, rest = key.partition("/")
         task, _, metric = rest.rpartition("/")
         rows.setdefault((suite, task), {})[metric] = value
+    left_out = any(name.endswith(f"/{counts.LEFT_OUT}") for name in values)
     table = Table(title=f"Step {step:,}", title_justify="left")
     for heading in ("suite", "task"):
         table.add_column(heading, overflow="fold")
+    table.add_column("examples", justify="right")
+    if left_out:
+        table.add_column("left out", justify="right")
+        table.caption = (
+            "left out: rows that no example was made of (index.json has the reasons); in no score"
+        )
+        table.caption_justify = "left"
     table.add_column("loss", justify="right")
     table.add_column("scores (percent)", overflow="fold")
     last = None
@@ -150,11 +183,29 @@ def _print(values: dict[str, float], step: int) -> None:
         if suite != last:
             table.add_section()
             last = suite
-        loss = found.pop("loss", None)
-        scores = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
-        shown_loss = "-" if loss is None else f"{loss:.3f}"
-        table.add_row(suite, task or "mean", shown_loss, scores, style=None if task else "bold")
+        loss = "-" if "loss" not in found else f"{found['loss']:.3f}"
+        scores = ", ".join(
+            f"{name} {value:.1f}{_of(found, name)}"
+            for name, value in found.items()
+            if name != "loss" and not counts.is_count(name)
+        )
+        cells = [f"{int(found.get(counts.EXAMPLES, 0)):,}"]
+        if left_out:
+            cells.append(f"{int(found.get(counts.LEFT_OUT, 0)):,}")
+        what = task or f"mean of {counts.plural(int(found.get(counts.TASKS, 0)), 'task')}"
+        texts = [suite, what, *cells, loss + _of(found, "loss"), scores]
+        table.add_row(*(Text(printable(t)) for t in texts), style=None if task else "bold")
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
     console.print(table)
+
+
+def _of(found: dict[str, float], metric: str) -> str:
+    """Of how many examples or tasks a score is, where those are not all of its row."""
+    from flanx.evaluation import counts
+
+    for what in (counts.EXAMPLES, counts.TASKS):
+        if (number := found.get(counts.fewer(metric, what))) is not None:
+            return f" (of {int(number):,})"
+    return ""

@@ -1,15 +1,18 @@
 """What gin files and flags bind, as written: names, references and places, with nothing evaluated."""
 
 import dataclasses
+import io
 import re
-from collections.abc import Iterator, Sequence
+import tokenize
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flanx.errors import UserError, did_you_mean
 from flanx.resources import gin_folder
 
 COMMAND_LINE = "the command line"
+ENCODING = "utf-8-sig"  # UTF-8, with a byte-order mark or without
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Binding:
     place: str
     shipped: bool  # stands in a gin file of flanx's own
     macros: frozenset[str]  # the macros its value refers to
+    macro: str | None  # the one that is its whole value
 
     @property
     def is_macro(self) -> bool:
@@ -38,6 +42,17 @@ class Binding:
     def written(self) -> str:
         scope = f"{self.scope}/" if self.scope else ""
         return f"{scope}{self.selector}" + (f".{self.argument}" if self.argument else "")
+
+
+class Import(NamedTuple):
+    """A module that a gin file imports, and where it says so."""
+
+    module: str
+    place: str
+
+
+# A statement of gin's parser, the file that it stands in, and whether that is flanx's own.
+_Stated = tuple[Any, str, bool]
 
 
 def _locate(file: str, folders: Sequence[str]) -> Path:
@@ -50,18 +65,54 @@ def _locate(file: str, folders: Sequence[str]) -> Path:
 
 
 def bindings_of_file(file: str, folders: Sequence[str], seen: set[str]) -> Iterator[Binding]:
-    path = _locate(file, folders)
-    if str(path) in seen:
-        return
-    seen.add(str(path))
-    shipped = gin_folder() in path.absolute().parents
-    yield from bindings_of_text(path.read_text(), str(path), folders, seen, shipped)
+    """The bindings of a gin file as written, includes followed, nothing evaluated.
+
+    Raises:
+      UserError: no such file, or one that is not gin, by file and line.
+    """
+    return _bindings(_statements_of_file(file, folders, seen))
 
 
 def bindings_of_text(
     text: str, place: str, folders: Sequence[str], seen: set[str], shipped: bool
 ) -> Iterator[Binding]:
-    """The bindings as written, includes followed, nothing evaluated."""
+    """The bindings of gin source, as `bindings_of_file`."""
+    return _bindings(_statements(text, place, folders, seen, shipped))
+
+
+def imports_of_file(file: str, folders: Sequence[str]) -> Iterator[Import]:
+    """The user's own modules that a gin file imports: not flanx's, nor those that flanx's own files import.
+
+    Raises:
+      UserError: as `bindings_of_file`.
+    """
+    for statement, place, shipped in _statements_of_file(file, folders, set()):
+        module = getattr(statement, "module", "")
+        if module and not shipped and module.partition(".")[0] not in ("__gin__", "flanx"):
+            yield Import(module, _where(place, statement))
+
+
+def _statements_of_file(file: str, folders: Sequence[str], seen: set[str]) -> Iterator[_Stated]:
+    path = _locate(file, folders)
+    if str(path) in seen:
+        return
+    seen.add(str(path))
+    shipped = gin_folder() in path.absolute().parents
+    yield from _statements(_text(path), str(path), folders, seen, shipped)
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode(ENCODING)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
+
+
+def _statements(
+    text: str, place: str, folders: Sequence[str], seen: set[str], shipped: bool
+) -> Iterator[_Stated]:
     from gin import config_parser
 
     class Inert(config_parser.ParserDelegate):
@@ -73,23 +124,61 @@ def bindings_of_text(
 
     try:
         statements = list(config_parser.ConfigParser(text, Inert()))
-    except SyntaxError as error:
+    except (SyntaxError, tokenize.TokenError) as error:
+        if unclosed := _unclosed(text):
+            raise UserError(f"{place}:{unclosed}") from error
+        if not isinstance(error, SyntaxError):
+            raise
         where = f"{place}:{error.lineno}"
         if bare := re.search(r"Failed to parse token '(.+)'", error.msg):
             raise UserError(f"{where}: text needs quotes: {bare.group(1)} ...") from error
         raise UserError(f"{where}: not gin: {error.msg.rstrip('.')}") from error
     for statement in statements:
         if isinstance(statement, config_parser.IncludeStatement):
-            yield from bindings_of_file(statement.filename, folders, seen)
-        elif isinstance(statement, config_parser.BindingStatement):
-            line = statement.location.line_num
-            where = place if place == COMMAND_LINE else f"{place}:{line}"
-            selector = statement.selector
-            scope = statement.scope
+            yield from _statements_of_file(statement.filename, folders, seen)
+        else:
+            yield statement, place, shipped
+
+
+def _unclosed(text: str) -> str | None:
+    """`line: what is not closed there`: the innermost bracket that is open where the file ends, or a string."""
+    stack: list[tokenize.TokenInfo] = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.OP and token.string in "([{":
+                stack.append(token)
+            elif token.type == tokenize.OP and token.string in ")]}" and stack:
+                stack.pop()
+    except tokenize.TokenError as error:
+        if "string" in str(error) or not stack:
+            return f"{error.args[1][0]}: not gin: a string is not closed"
+        return f"{stack[-1].start[0]}: not gin: '{stack[-1].string}' is not closed"
+    except SyntaxError:  # its indentation, which is reported as the parser has it
+        pass
+    return None
+
+
+def _where(place: str, statement: Any) -> str:
+    return place if place == COMMAND_LINE else f"{place}:{statement.location.line_num}"
+
+
+def _bindings(statements: Iterable[_Stated]) -> Iterator[Binding]:
+    from gin import config_parser
+
+    for statement, place, shipped in statements:
+        if isinstance(statement, config_parser.BindingStatement):
+            value, selector, scope = statement.value, statement.selector, statement.scope
             if not statement.arg_name and scope:
                 scope, selector = "", f"{scope}/{selector}"
-            macros = frozenset(_macros(statement.value))
-            yield Binding(scope or "", selector, statement.arg_name or "", where, shipped, macros)
+            yield Binding(
+                scope or "",
+                selector,
+                statement.arg_name or "",
+                _where(place, statement),
+                shipped,
+                frozenset(_macros(value)),
+                value.name if isinstance(value, _Macro) else None,
+            )
 
 
 def _macros(value: Any) -> Iterator[str]:

@@ -7,14 +7,24 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import functools
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from flanx import field_types
-from flanx.cli.gin_bindings import COMMAND_LINE, Binding, bindings_of_file, bindings_of_text
+from flanx.cli.gin_bindings import (
+    COMMAND_LINE,
+    ENCODING,
+    Binding,
+    Import,
+    bindings_of_file,
+    bindings_of_text,
+    imports_of_file,
+)
 from flanx.errors import UserError, did_you_mean
 from flanx.resources import gin_folder
 
@@ -75,6 +85,7 @@ def build(
       UserError: an unreadable file, an unknown or unused name, a value left unset or of another type.
     """
     import gin
+    from flanx.registry import from_source
     from gin import config as gin_config
 
     files = [*extra_files, *args.gin_file]
@@ -85,6 +96,7 @@ def build(
         )
     folders = _search_folders(args)
     flags = [_flag(text) for text in args.gin_binding]
+    from_source.install()  # a gin file may import modules of tasks
     gin.clear_config()
     gin_config._LOCATION_PREFIXES[:] = folders
     try:
@@ -92,9 +104,12 @@ def build(
         written_by_flanx = {
             b.place for f in extra_files for b in bindings_of_file(f, folders, set())
         }
-        with _quiet():
+        own = [one for file in args.gin_file for one in imports_of_file(file, folders)]
+        modules = _import_own(own)
+        with _quiet(), _reading(gin_config):
             for file in files:
                 gin.parse_config_file(file)
+            flags = [(name, _value(gin_config, bindings, name, value)) for name, value in flags]
             gin.parse_config([f"{name} = {value}" for name, value in flags])
     except UserError:
         raise
@@ -105,7 +120,7 @@ def build(
         if _is_required(gin_config, gin_config._CONFIG.get((name, "gin.macro"), {}).get("value")):
             gin.bind_parameter(f"{name}/gin.macro.value", value)
     _check_set(gin_config, bindings)
-    _pass_imports(gin, args.imports)
+    _pass_imports(gin_config, [*modules, *args.imports])
     try:
         config = gin.get_configurable(cls)()
         field_types.check_whole(config)
@@ -117,6 +132,18 @@ def build(
     if check_unused:
         _check_unused(gin_config, [b for b in bindings if b.place not in written_by_flanx])
     return config
+
+
+def names_macro(args: argparse.Namespace, name: str) -> bool:
+    """Whether a file or flag of the command line binds a macro.
+
+    Raises:
+      UserError: an unreadable file.
+    """
+    folders = _search_folders(args)
+    flags = [_flag(text)[0] for text in args.gin_binding]
+    files = (b for file in args.gin_file for b in bindings_of_file(file, folders, set()))
+    return name in flags or any(b.is_macro and b.written == name for b in files)
 
 
 def operative_config() -> str:
@@ -135,7 +162,40 @@ def _flag(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--gin.{text}: no value; write --gin.{text}=VALUE")
-    return name.strip(), _literal(value.strip())
+    if not value.strip():
+        raise UserError(
+            f"--gin.{text}: the value is empty (an unset shell variable?); write --gin.{text}VALUE"
+        )
+    return name.strip(), value.strip()
+
+
+def _value(gin_config: Any, bindings: Sequence[Binding], name: str, value: str) -> str:
+    """A flag's value as gin source. Where the setting is text, so is 2024 or True."""
+    source = _literal(value)
+    if source == value and (value[0].isalnum() or value[0] in "+-."):
+        hints = _types(gin_config, bindings, name)
+        if hints and all(hint is str or (hint == str | None and value != "None") for hint in hints):
+            return repr(value)
+    return source
+
+
+def _types(gin_config: Any, bindings: Sequence[Binding], name: str) -> list[Any]:
+    """The types of the settings that a flag sets: its own, or those that are its macro."""
+    names, fields = {name}, set()
+    for _ in bindings:
+        more = {b.written for b in bindings if b.is_macro and b.macro in names} - names
+        if not more:
+            break
+        names |= more
+    if "." in name:
+        fields.add(tuple(name.rpartition("/")[2].split(".")[-2:]))
+    fields |= {(b.selector.rsplit(".", 1)[-1], b.argument) for b in bindings if b.macro in names}
+    found = []
+    for configurable in gin_config._REGISTRY._selector_map.values():
+        for selector, argument in fields:
+            if configurable.name == selector and dataclasses.is_dataclass(configurable.wrapped):
+                found.append(get_type_hints(configurable.wrapped).get(argument))
+    return found
 
 
 def _literal(value: str) -> str:
@@ -155,21 +215,39 @@ def _flag_text(flags: Sequence[tuple[str, str]]) -> str:
     return "".join(f"{name} = {value}\n" for name, value in flags)
 
 
-def _pass_imports(gin: Any, modules: Sequence[str]) -> None:
-    """`--import` is the same as binding DataConfig.imports."""
-    if modules:
-        given = (
-            tuple(gin.query_parameter("flanx.training.config.DataConfig.imports") or ())
-            if (_bound("flanx.training.config.DataConfig", "imports"))
-            else ()
-        )
-        gin.bind_parameter("flanx.training.config.DataConfig.imports", (*given, *modules))
+def _import_own(imports: Sequence[Import]) -> list[str]:
+    """Imports the user's modules that gin files import, so that gin finds them; returns those that may register tasks.
+
+    An installed package's do not: `--import` or MIXTURE_OR_TASK_MODULE names it.
+    """
+    if not imports:
+        return []
+    from flanx.registry.fingerprint import is_foreign
+    from flanx.registry.loading import import_users
+
+    found = []
+    for module, place in imports:
+        file = getattr(import_users(module, f"{place}: import {module}"), "__file__", None)
+        if file and not is_foreign(file):
+            found.append(module)
+    return found
 
 
-def _bound(selector: str, argument: str) -> bool:
-    from gin import config as gin_config
-
-    return argument in gin_config._CONFIG.get(("", selector), {})
+def _pass_imports(gin_config: Any, modules: Sequence[str]) -> None:
+    """`--import` is the same as binding DataConfig.imports, or the macro that it is bound to."""
+    if not modules:
+        return
+    key = ("", "flanx.training.config.DataConfig")
+    parameter = "imports"
+    given = gin_config._CONFIG.get(key, {}).get(parameter)
+    while isinstance(given, gin_config.ConfigurableReference):
+        key, parameter = given.config_key, "value"
+        given = gin_config._CONFIG.get(key, {}).get(parameter)
+    if isinstance(given, str):
+        given = (given,)
+    scope, selector = key
+    name = f"{scope}/{selector}.{parameter}" if scope else f"{selector}.{parameter}"
+    gin_config.bind_parameter(name, tuple(dict.fromkeys([*(given or ()), *modules])))
 
 
 def _check_set(gin_config: Any, bindings: Sequence[Binding]) -> None:
@@ -280,6 +358,18 @@ def _plain(text: str) -> str:
 
 def _module_hint(error: Exception) -> str:
     return "; is its folder on PYTHONPATH?" if isinstance(error, ImportError) else ""
+
+
+@contextlib.contextmanager
+def _reading(gin_config: Any) -> Iterator[None]:
+    """Gin reads files as UTF-8 whatever the locale, with a byte-order mark or without."""
+    before = list(gin_config._FILE_READERS)
+    reader = (functools.partial(open, encoding=ENCODING), os.path.isfile)
+    gin_config._FILE_READERS[:] = [reader, *before]
+    try:
+        yield
+    finally:
+        gin_config._FILE_READERS[:] = before
 
 
 @contextlib.contextmanager

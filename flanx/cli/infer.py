@@ -11,6 +11,7 @@ from typing import Any
 
 from flanx.cli import gin_edge, opening
 from flanx.errors import UserError
+from flanx.terminal import say
 
 HELP = """\
 Answer one prompt, prompts typed one after the other, every line of a JSONL file, or the examples of
@@ -29,7 +30,8 @@ examples:
 A line of questions.jsonl is an object such as {"inputs": "Reverse the list: a, b"}; the line of
 answers.jsonl is the same object with "prediction" added, in the same order. A line may bring
 settings of its own: {"inputs": "...", "decoding": {"temperature": 0.7, "max_length": 20,
-"stop": ["."]}}; their names are temperature, top_k, top_p, seed, max_length, stop, beams, alpha.
+"stop": ["."]}}; their names are temperature, top_k, top_p, seed, max_length, stop, beams, alpha,
+length_penalty.
 """
 
 
@@ -80,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alpha", type=float, default=0.6, help="its length penalty, as T5X's (default: 0.6)"
     )
     how.add_argument(
+        "--length_penalty",
+        type=float,
+        help="score beams as transformers does, by log-probability / length ** this (its default: 1.0), not as T5X",
+    )
+    how.add_argument(
         "--stop",
         action="append",
         default=[],
@@ -110,6 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
+    from flanx import writable
     from flanx.cli import infer_jobs
     from flanx.evaluation import trained
     from flanx.evaluation.answering import Answerer
@@ -118,6 +126,9 @@ def run(args: argparse.Namespace) -> int:
     from flanx.training.params_io import find_params
 
     settings = _settings(args)
+    _check_texts(args)
+    if args.output not in (None, "-"):
+        writable.check_file(args.output, "--output")
     if args.input not in (None, "-") and not Path(args.input).is_file():
         raise UserError(f"no such file: '{args.input}' (--input)")
     folder = find_params(args.model_dir, args.step)
@@ -133,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
         feature_lengths=config.data.feature_lengths,
     )
     for note in opened.notes:
-        print(f"flanx infer: {note}", file=sys.stderr)
+        say(f"flanx infer: {note}")
     lengths = dict(opened.feature_lengths)
     lengths["inputs"] = args.max_input_length or lengths["inputs"]
     lengths["targets"] = args.max_decode_length or lengths["targets"]
@@ -218,6 +229,19 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     if wrong := mistake(settings):
         raise UserError(f"--{wrong}")
     return settings
+
+
+def _check_texts(args: argparse.Namespace) -> None:
+    """Refuses texts of the command line that are no text: bytes that are not UTF-8, half a surrogate pair."""
+    from flanx.evaluation.question_file import half_pair
+
+    for flag, text in (
+        ("--prompt", args.prompt),
+        ("--field", args.field),
+        *(("--stop", stop) for stop in args.stop),
+    ):
+        if text is not None and (wrong := half_pair(text)):
+            raise UserError(f"{flag}: {wrong}; give it as UTF-8 text, or in a file with --input")
 
 
 @contextlib.contextmanager

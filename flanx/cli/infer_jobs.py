@@ -1,10 +1,12 @@
 """What `flanx infer` does once a model is open: a prompt, a conversation, a file, a task."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from flanx.cli.conversation import Conversation
 from flanx.data import manifest
@@ -20,6 +22,7 @@ from flanx.evaluation.answer_file import (
 from flanx.evaluation.answering import OVERRIDES, Answerer, Question, fields
 from flanx.evaluation.progress import shown
 from flanx.evaluation.suites import EvalSuite
+from flanx.terminal import printable, say
 from flanx.training.config import DataConfig
 
 STDOUT = "-"
@@ -31,7 +34,7 @@ def answer_prompt(args: argparse.Namespace, answerer: Answerer) -> None:
     for _, results in answerer.answers([question]):
         for result in results:
             score = f"{result.log_probability:.4f}\t" if args.scores else ""
-            print(f"{score}{result.text}")
+            print(f"{score}{printable(result.text, lines=True)}")
 
 
 def converse(args: argparse.Namespace, answerer: Answerer, settings: Mapping[str, Any]) -> None:
@@ -61,6 +64,9 @@ def answer_lines(
 
     def check(row: Row) -> str | None:
         wrong = answerer.wrong(row[OVERRIDES]) if OVERRIDES in row else None
+        if not wrong and OVERRIDES in row:
+            stops = (question_file.half_pair(stop) for stop in row[OVERRIDES].get("stop", ()))
+            wrong = next((f"stop: {found}" for found in stops if found), None)
         return wrong and f"field '{OVERRIDES}': {wrong}"
 
     field = args.field or "inputs"
@@ -74,9 +80,9 @@ def answer_lines(
             yield Question(place, answerer.encoded(row[field]), row.get(OVERRIDES, {}))
 
     where = ""
-    if args.output == STDOUT:
+    if _in_place(args.output):
         for one in bad:
-            print(f"flanx infer: {name}:{one.number}: left out: {one.wrong}", file=sys.stderr)
+            say(f"flanx infer: {name}:{one.number}: left out: {printable(one.wrong)}")
     else:
         side = question_file.put_aside(args.output, bad)
         lines = "line is" if len(bad) == 1 else "lines are"
@@ -97,6 +103,10 @@ def answer_task(
     split, count = args.split or "validation", args.n or 5
     suite = EvalSuite("infer", args.task, split, feature_lengths=lengths, max_examples=count)
     (found,) = manifest.ensure([data.eval_request(suite)], workers=data.cache_workers)
+    for name, reasons in [*((e.task, e.dropped) for e in found.entries), *found.left_out.items()]:
+        if reasons:
+            words = ", ".join(f"{why}: {number:,}" for why, number in reasons.items())
+            print(f"flanx infer: rows of '{name}' are left out ({words})", file=sys.stderr)
     stores = [(entry.task, entry.open(data.cache_dir)) for entry in found.entries]
     places = [(task, store, i) for task, store in stores for i in range(store.num_examples)]
 
@@ -143,10 +153,11 @@ def _write(
     note: str = "",
 ) -> None:
     with shown("lines") as progress:
-        if args.output == STDOUT:
-            for row, added in in_order(questions, answers):
-                write_line(sys.stdout.buffer, row, added)
-                sys.stdout.buffer.flush()
+        if _in_place(args.output):
+            with _stream(args.output) as out:
+                for row, added in in_order(questions, answers):
+                    write_line(out, row, added)
+                    out.flush()
             return
         outcome = answer_file(
             questions,
@@ -156,7 +167,21 @@ def _write(
             progress=lambda done, total: progress(done, total, "infer"),
         )
     kept = f" ({outcome.kept:,} of them before it was stopped)" if outcome.kept else ""
-    print(f"{outcome.answered:,} answers in {args.output}{kept}{note}", file=sys.stderr)
+    say(f"{outcome.answered:,} answers in {printable(args.output)}{kept}{note}")
+
+
+def _in_place(output: str) -> bool:
+    """Whether answers are written as they come: onto stdout, a pipe or a device, which hold no partial file."""
+    return output == STDOUT or (Path(output).exists() and not Path(output).is_file())
+
+
+@contextlib.contextmanager
+def _stream(output: str) -> Iterator[BinaryIO]:
+    if output == STDOUT:
+        yield sys.stdout.buffer
+    else:
+        with Path(output).open("wb") as handle:
+            yield handle
 
 
 def _print(records: Iterable[Mapping[str, Any]]) -> None:
@@ -165,14 +190,14 @@ def _print(records: Iterable[Mapping[str, Any]]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for record in records:
-        console.print(Text(f"{record['task']} #{record['index']}", style="bold"))
-        console.print(Text(record["input"]))
+        console.print(Text(printable(f"{record['task']} #{record['index']}"), style="bold"))
+        console.print(Text(printable(record["input"], lines=True)))
         wanted = " | ".join(json.dumps(text, ensure_ascii=False) for text in record["references"])
-        console.print(Text(f"reference:  {wanted}", style="green"))
+        console.print(Text(f"reference:  {printable(wanted)}", style="green"))
         texts = record.get("predictions") or [record["prediction"]]
         values = record.get("log_probabilities") or [record.get("log_probability")]
         for i, text in enumerate(texts):
             answer = json.dumps(text, ensure_ascii=False)
             score = "" if values[0] is None else f"  [{values[i]:.4f}]"
-            console.print(Text(f"prediction: {answer}{score}", style="cyan"))
+            console.print(Text(f"prediction: {printable(answer)}{score}", style="cyan"))
         console.print()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flanx.data.manifest import Manifest
 from flanx.insight.distribution import Lengths
 from flanx.insight.lengths import Advice, Candidate, Material
+from flanx.terminal import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -85,7 +86,7 @@ def show(found: Found) -> None:
         console = Console(highlight=False, width=max(console.width, _NARROWEST))
     manifest, material = found.manifest, found.material
     console.print(
-        f"{manifest.mixture} {manifest.split}: {manifest.num_examples:,} examples of "
+        f"{printable(manifest.mixture)} {printable(manifest.split)}: {manifest.num_examples:,} examples of "
         f"{len(manifest.entries):,} tasks, weighted by their rates",
         markup=False,
     )

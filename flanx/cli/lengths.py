@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flanx.cli import cache_report, gin_edge
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 if TYPE_CHECKING:
     from flanx.data.manifest import Manifest
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
 
         title = f"{manifest.mixture} {manifest.split}, as training meets it"
         length_plot.draw(args.plot, title, material.inputs, material.targets, advice.best[0])
-        print(f"plot: {args.plot}", file=sys.stderr)
+        say(f"plot: {printable(args.plot)}")
     batch_size = config.batch_size if config and present else None
     found = length_tables.Found(manifest, material, advice, others, args.clip_rate, batch_size)
     if args.json:

@@ -1,6 +1,7 @@
 """The configuration that a command works with when it is given a checkpoint: its own run's, or one from flags."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ MACROS = "runs/train.gin"  # so that a model's file alone, or none, makes a conf
 def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "TrainConfig":
     """A run's own config.gin with the flags after it. Where there is none, as for an export, a T5X checkpoint or a
     Hugging Face folder, the gin files of the command line; what those leave out is the checkpoint's own, or a default.
+    A gin file that asks for what a run must say (runs/train.gin, which recipes include) has it of the run, too.
 
     Args:
       args: what `gin_edge.add_arguments` parsed.
@@ -28,10 +30,14 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     from flanx.training.config import TrainConfig
 
     if trained.has_config(folder):
-        return gin_edge.build(TrainConfig, args, extra_files=[trained.config_file(folder)])
+        own = trained.config_file(folder)
+        required = _required(own, args) if args.gin_file else {}
+        return gin_edge.build(TrainConfig, args, extra_files=[own], defaults=required)
     from flanx.interop import open_checkpoint
 
     model = open_checkpoint(str(folder)).config
+    if model is not None and not gin_edge.names_macro(args, "MODEL"):
+        args, model = _with_dtype(args, model)
     defaults: dict[str, Any] = {
         "MODEL_DIR": str(folder),
         "MIXTURE_OR_TASK_NAME": tasks,
@@ -41,3 +47,28 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     if model is not None:
         defaults["MODEL"] = model
     return gin_edge.build(TrainConfig, args, extra_files=[MACROS], defaults=defaults)
+
+
+def _required(own: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The macros that every run sets, as a run's own config.gin has them."""
+    from flanx.training.config import TrainConfig
+
+    alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
+    config = gin_edge.build(TrainConfig, alone, extra_files=[own])
+    return {
+        "MODEL": config.model,
+        "MODEL_DIR": config.model_dir,
+        "MIXTURE_OR_TASK_NAME": config.data.mixture,
+        "TASK_FEATURE_LENGTHS": dict(config.data.feature_lengths),
+        "TRAIN_STEPS": config.train_steps,
+    }
+
+
+def _with_dtype(args: argparse.Namespace, model: Any) -> tuple[argparse.Namespace, Any]:
+    """MODEL_DTYPE without a file for the model sets the dtype of the checkpoint's own."""
+    flags = [text for text in args.gin_binding if text.partition("=")[0].strip() == "MODEL_DTYPE"]
+    if not flags:
+        return args, model
+    kept = [text for text in args.gin_binding if text not in flags]
+    dtype = flags[-1].partition("=")[2].strip().strip("'\"")
+    return argparse.Namespace(**{**vars(args), "gin_binding": kept}), replace(model, dtype=dtype)

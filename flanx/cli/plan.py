@@ -3,11 +3,12 @@
 import argparse
 import json
 import math
-import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flanx.cli import gin_edge
 from flanx.errors import UserError
+from flanx.terminal import printable, say
 
 if TYPE_CHECKING:
     from flanx.plan.facts import Facts
@@ -131,7 +132,7 @@ def _one(
         _say("it does not fit; looking for a setting that does")
         mend = advice.mend(config, facts, measure)
     plan = Plan(config, facts, args.price_per_chip_hour, mend)
-    print(json.dumps(plan.to_json(), indent=1) if args.json else "\n".join(plan.lines()))
+    print(json.dumps(plan.to_json(), indent=1) if args.json else _shown(plan.lines()))
     return 0 if facts.memory.fits else NO_FIT
 
 
@@ -169,9 +170,13 @@ def _search(
         which = "setting" if estimated else "setting that was compiled"
         print(f"no {which} fits on {where.describe()}; take more devices or a smaller batch")
     else:
-        print("\n".join([*search.shown(found[:SHOWN]), "", *plans[0].lines()]))
+        print(_shown([*search.shown(found[:SHOWN]), "", *plans[0].lines()]))
     return 0 if plans else NO_FIT
 
 
+def _shown(lines: Sequence[str]) -> str:
+    return printable("\n".join(lines), lines=True)
+
+
 def _say(text: str) -> None:
-    print(f"flanx plan: {text}", file=sys.stderr)
+    say(f"flanx plan: {text}")

@@ -10,6 +10,7 @@ from flanx.registry import Rendered, TaskSpec
 
 _MARK = "dim cyan"
 _PLAIN_SPACE = " "
+MOST_SHOWN = 20_000  # characters of a text; each takes hundreds of bytes on its way to the terminal
 
 
 def print_example(
@@ -44,10 +45,14 @@ def print_example(
     )
 
 
-def visible(text: str) -> Text:
-    """`text` with its line breaks, tabs, odd spaces and control characters marked; nothing is left out."""
+def visible(text: str, most: int = MOST_SHOWN) -> Text:
+    """`text` with its line breaks, tabs, odd spaces and control characters marked.
+
+    Of more than `most` characters the first are shown and the rest are counted.
+    """
     out = Text()
-    lines = text.split("\n")
+    left = len(text) - most
+    lines = text[:most].split("\n")
     for number, line in enumerate(lines):
         stripped = line.rstrip(_PLAIN_SPACE)
         for character in stripped:
@@ -55,6 +60,8 @@ def visible(text: str) -> Text:
         out.append("·" * (len(line) - len(stripped)), _MARK)
         if number < len(lines) - 1:
             out.append("⏎\n", _MARK)
+    if left > 0:
+        out.append(f" ... and {left:,} characters more", _MARK)
     if not text:
         out.append("(empty)", "bold red")
     return out
@@ -72,7 +79,7 @@ def _append(out: Text, character: str) -> None:
 def _facts(spec: TaskSpec, example: Rendered, vocabulary: Vocabulary | None) -> str:
     facts = [f"template {example.template} of {len(spec.templates)}"]
     if vocabulary is not None:
-        inputs = len(vocabulary.encode(example.inputs)) + 1
-        targets = len(vocabulary.encode(example.targets)) + 1
+        inputs = vocabulary.count(example.inputs) + 1
+        targets = vocabulary.count(example.targets) + 1
         facts.append(f"{inputs:,} + {targets:,} tokens")
     return ", ".join(facts)

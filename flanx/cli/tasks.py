@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flanx.errors import UserError
+from flanx.evaluation.counts import plural
+from flanx.terminal import command, printable, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,7 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _how(show)
 
     check = _action(
-        actions, "check", "empty or cut targets, leaks, duplicates, unused templates", _CHECK
+        actions,
+        "check",
+        "empty, cut or unknown targets, odd rows, leaks, duplicates, unused templates",
+        _CHECK,
     )
     check.add_argument("glob", metavar="GLOB", help="datasets, tasks, or a mixture")
     check.add_argument(
@@ -263,7 +268,10 @@ def _run_check(args: argparse.Namespace) -> int:
     specs = _with_data(specs_of(args.glob), args.glob, args.data_dir)
     vocabulary = _vocabulary(args)
     if vocabulary is None and not all(spec.vocabulary for spec in specs):
-        print("no --vocabulary: the lengths of targets are not checked", file=sys.stderr)
+        print(
+            "no --vocabulary: the lengths of targets are not checked, nor that it has their pieces",
+            file=sys.stderr,
+        )
     problems = check(
         specs,
         data_dir=args.data_dir,
@@ -273,14 +281,15 @@ def _run_check(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     datasets = len({spec.dataset for spec in specs})
+    counted = f"{plural(len(specs), 'task')} of {plural(datasets, 'dataset')}"
     if not problems:
-        print(f"{len(specs):,} tasks of {datasets:,} datasets: nothing found")
+        print(f"{counted}: nothing found")
         return 0
     table = _Table("task", "split", "problem", "count", "for instance")
     for problem in problems:
         table.add(problem.task, problem.split, problem.kind, f"{problem.count:,}", problem.example)
     table.print()
-    print(f"{len(specs):,} tasks of {datasets:,} datasets: {len(problems):,} problems")
+    print(f"{counted}: {plural(len(problems), 'problem')}")
     return 1
 
 
@@ -294,7 +303,7 @@ def _with_data(specs: Sequence["TaskSpec"], name: str, data_dir: str | None) -> 
         by_split[specs[0].splits[0]].report(name)
     left_out = {spec.dataset for spec in specs} - {spec.dataset for spec in here}
     if left_out:
-        print(f"{name}: {len(left_out):,} datasets without data here are left out", file=sys.stderr)
+        say(f"{printable(name)}: {plural(len(left_out), 'dataset')} without data here left out")
     return here
 
 
@@ -303,9 +312,10 @@ def _run_new(args: argparse.Namespace) -> int:
 
     collection = args.name.partition(".")[0]
     for path in scaffold.write(args.name, Path()):
-        print(f"wrote {path}")
-    print(f"look at it: flanx tasks show {args.name} --import {collection}")
-    print(f"test it:    pytest test_{collection}.py")
+        print(f"wrote {printable(path)}")
+    show = command("flanx", "tasks", "show", args.name, "--import", collection)
+    print(f"look at it: {show}")
+    print(f"test it:    {command('pytest', f'test_{collection}.py')}")
     return 0
 
 
@@ -331,7 +341,7 @@ class _Table:
         self._rows: list[tuple[str, ...]] = []
 
     def add(self, *cells: str) -> None:
-        self._rows.append(cells)
+        self._rows.append(tuple(map(printable, cells)))
 
     def print(self) -> None:
         from rich.console import Console

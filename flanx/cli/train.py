@@ -1,9 +1,15 @@
 """`flanx train`: one gin file, one trained model."""
 
 import argparse
+import os
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from flanx.cli import gin_edge
+from flanx.unfailing_output import unfailing
+
+if TYPE_CHECKING:
+    from flanx.training.loop import Result
 
 HELP = """\
 Train a model on a mixture of tasks, evaluate it on held-in and held-out ones, and leave
@@ -34,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--coordinator_address", metavar="HOST:PORT", help="where process 0 runs")
     group.add_argument("--process_count", type=int, metavar="N", help="number of processes")
     group.add_argument("--process_index", type=int, metavar="I", help="this one's, from 0")
+    group.add_argument(
+        "--join_timeout",
+        type=float,
+        metavar="SECONDS",
+        help="how long processes wait for each other at the start (default: 300)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,27 +53,68 @@ def run(args: argparse.Namespace) -> int:
 
     config = gin_edge.build(TrainConfig, args)
     text = gin_edge.operative_config()
-    if args.dry_run:
-        return _describe(config, text)
     from flanx.training.hosts import Hosts
+
+    if args.dry_run:
+        _check(config)
+        return _describe(config, text)
     from flanx.training.loop import train
 
-    hosts = Hosts(args.coordinator_address, args.process_count, args.process_index)
-    result = train(config, config_text=text, hosts=hosts)
-    if result.preempted:
-        print(
-            f"flanx train: stopped at step {result.step}, checkpoint saved; run the same command to go on",
-            file=sys.stderr,
-        )
-        return PREEMPTED
+    hosts = Hosts(
+        args.coordinator_address, args.process_count, args.process_index, args.join_timeout
+    )
+    with unfailing():
+        try:
+            result = train(config, config_text=text, hosts=hosts)
+        except KeyboardInterrupt:
+            _leave_at_once()
+        if result.preempted:
+            print(f"flanx train: {_stopped(result)}", file=sys.stderr)
+            return PREEMPTED
     return 0
+
+
+def _stopped(result: "Result") -> str:
+    at = f"stopped at step {result.step}"
+    if result.saved == result.step:
+        return f"{at}, checkpoint saved; run the same command to go on"
+    where = f"the checkpoint of step {result.saved}" if result.saved else "the beginning"
+    return f"{at} while updates were being skipped; run the same command to go on from {where}"
+
+
+def _leave_at_once() -> NoReturn:
+    """A second Ctrl-C: no thread is waited for, and no save. What was saved before is whole."""
+    print("\nflanx train: interrupted; the same command goes on", file=sys.stderr, flush=True)
+    os._exit(PREEMPTED)
+
+
+def _check(config) -> None:
+    """What the start would refuse before the first step, with nothing written and no row read."""
+    from flanx.data import manifest, vocabulary
+    from flanx.training import startup
+
+    startup.prepare("")
+    from flanx.training import run as runs
+    from flanx.training.params_io import check_vocabulary
+
+    config, _, source = runs.check_settings(config)
+    for request in runs.requests_of(config):
+        ready = manifest.ready(request)
+        if ready is not None:
+            words = vocabulary.load(ready.vocabulary["spec"], request.data_dir)
+        else:
+            from flanx.prep.plan import plan
+
+            words = plan(request).vocabulary
+        runs.check_size(config, words)
+        if source is not None:
+            facts = {"spec": words.spec, "fingerprint": words.fingerprint, "size": words.size}
+            check_vocabulary(source.vocabulary, facts, str(source.path))
 
 
 def _describe(config, text: str) -> int:
     from flanx.models.t5.flops import train_step_flops
-    from flanx.training import limits
 
-    limits.check(config)
     lengths = config.data.feature_lengths
     flops = train_step_flops(config.model, config.batch_size, lengths["inputs"], lengths["targets"])
     print(text)

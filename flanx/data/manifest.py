@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import flanx
+from flanx import child_process
 from flanx.data import store
 from flanx.data import temporary as temporaries
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
+from flanx.registry.fingerprint import remember_file_hash
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class Manifest:
       left_out: tasks that no example is left of: rows dropped, by reason.
       unread: what only caching again would read: stores without an example, those that filters took the entries from,
         and the filters' own files.
+      plan: fingerprint of what the registry made of the request, by `flanx.prep.registered`; "" for a manifest that
+        `flanx cache` has not made, which is compared with nothing.
+      tensorflow: whether it takes TensorFlow to ask the registry, as for bare SeqIO tasks.
       flanx_version, format_version: what wrote it.
     """
 
@@ -97,6 +102,8 @@ class Manifest:
     inputs: Sequence[Mapping[str, Any]]
     unread: Sequence[str] = field(default_factory=list)
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    plan: str = ""
+    tensorflow: bool = False
     flanx_version: str = flanx.__version__
     format_version: int = FORMAT_VERSION
 
@@ -157,8 +164,26 @@ def load(path: str | os.PathLike[str]) -> Manifest:
 def ready(request: StoreRequest) -> Manifest | None:
     """The request's manifest if nothing has to be cached, else None.
 
-    Ready means: the manifest is there, written by this version; every file that the result depends on has its
-    size and time of change, or else its checksum; and every store has its size and its Arrow footer.
+    Ready means: it is `whole`, and the registry makes the same of the request as when it was written: the same tasks,
+    store keys, rates and metrics. What registers with SeqIO is not asked in a process without TensorFlow; `ensure` has
+    that done by its child.
+
+    Raises:
+      UserError: the user's modules cannot be imported, or no longer register what is asked for.
+    """
+    manifest = whole(request)
+    if manifest is None or not manifest.plan or _beyond_this_process(manifest):
+        return manifest
+    from flanx.prep import registered
+
+    return manifest if registered.fingerprint(request) == manifest.plan else None
+
+
+def whole(request: StoreRequest) -> Manifest | None:
+    """The request's manifest if no file says that it is stale, else None; the registry is not asked.
+
+    The manifest is there, written by this version; every file that the result depends on has its size and time of
+    change, or else its checksum; and every store has its size and its Arrow footer.
     """
     try:
         manifest = load(request.manifest_path)
@@ -172,7 +197,14 @@ def ready(request: StoreRequest) -> Manifest | None:
     for entry in manifest.entries:
         if not store.looks_whole(os.path.join(root, entry.path), entry.store_bytes):
             return None
+    for record in manifest.inputs:
+        if not os.path.isdir(record["path"]):
+            remember_file_hash(record["path"], record["sha256"])
     return manifest
+
+
+def _beyond_this_process(manifest: Manifest) -> bool:
+    return manifest.tensorflow and "tensorflow" not in sys.modules
 
 
 def record_of(path: str) -> dict[str, Any]:
@@ -220,7 +252,7 @@ def ensure(
     """
     wanted = list(requests)
     found = {request.manifest_path: ready(request) for request in wanted}
-    missing = [request for request in wanted if found[request.manifest_path] is None]
+    missing = [request for request in wanted if _for_child(found[request.manifest_path])]
     if missing:
         _cache_in_child(missing, workers, progress)
         for request in missing:
@@ -229,20 +261,23 @@ def ensure(
     return [manifest for manifest in manifests if manifest is not None]
 
 
+def _for_child(manifest: Manifest | None) -> bool:
+    """Whether `flanx cache` has something to do, or to compare."""
+    return manifest is None or bool(manifest.plan and _beyond_this_process(manifest))
+
+
 def _cache_in_child(requests: Sequence[StoreRequest], workers: int | None, progress: bool) -> None:
-    descriptor, path = tempfile.mkstemp(prefix="flanx-requests-", suffix=".json")
-    try:
-        with os.fdopen(descriptor, "w") as handle:
-            json.dump([request.to_json() for request in requests], handle)
-        command = [sys.executable, "-m", "flanx", "cache", "--requests", path]
+    # A killed child cannot remove its temporary files, so they lie in this folder too.
+    with tempfile.TemporaryDirectory(prefix="flanx-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "requests.json"
+        path.write_text(json.dumps([request.to_json() for request in requests]))
+        command = child_process.command("cache", "--requests", str(path))
         if workers is not None:
             command += ["--workers", str(workers)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+        environment = {**child_process.environment(), "TMPDIR": folder}
         if not progress:
             environment["FLANX_PROGRESS"] = "off"
         status = subprocess.run(command, env=environment, check=False).returncode
-    finally:
-        Path(path).unlink(missing_ok=True)
     if status == 2:
         raise UserError("")  # the child has printed its line
     if status < 0:

@@ -14,6 +14,8 @@ from flanx.data import filters as filter_settings
 from flanx.data.filters import Filter
 from flanx.errors import UserError, did_you_mean
 
+FEATURES = ("inputs", "targets")
+
 
 @dataclass(frozen=True)
 class StoreRequest:
@@ -33,6 +35,8 @@ class StoreRequest:
       max_examples: most examples taken of each task; None for all.
       for_eval: keep texts, references and options beside the tokens.
       filters: what leaves out rows, in any form that `flanx.data.filters.read` takes.
+      datasets_of: take only the datasets that this selection of the mixture has: {"split", "num_tasks",
+        "template_types"}, as of training; None for all that the other fields select.
     """
 
     mixture: str
@@ -48,15 +52,20 @@ class StoreRequest:
     max_examples: int | None = None
     for_eval: bool = False
     filters: tuple[Filter, ...] = ()
+    datasets_of: Mapping[str, str | int | tuple[str, ...] | None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "filters", filter_settings.read(self.filters))
         field_types.check(self)
         lengths = {str(name): int(length) for name, length in self.feature_lengths.items()}
-        if set(lengths) != {"inputs", "targets"} or min(lengths.values()) < 2:
+        if fault := _fault_of_lengths(lengths):
             raise UserError(
-                f"feature lengths {lengths} of '{self.mixture}': give 'inputs' and 'targets', each at "
-                "least 2 (TASK_FEATURE_LENGTHS = {'inputs': 512, 'targets': 128}, say)"
+                f"feature lengths {lengths} of '{self.mixture}': {fault}; TASK_FEATURE_LENGTHS "
+                "(--feature_lengths) gives 'inputs' and 'targets', each at least 2, as {'inputs': 512, 'targets': 128}"
+            )
+        if not self.cache_dir.strip():
+            raise UserError(
+                f"the cache folder (CACHE_DIR) of '{self.mixture}' is empty: give a path"
             )
         object.__setattr__(self, "feature_lengths", lengths)
         types = self.template_types
@@ -96,6 +105,8 @@ class StoreRequest:
         if isinstance(self.template_types, tuple):
             fields["template_types"] = list(self.template_types)
         del fields["filters"]
+        if self.datasets_of is None:
+            del fields["datasets_of"]
         if self.filters:  # a request without any is what it was before there were filters
             fields["filters"] = [filter_settings.to_json(one) for one in self.filters]
         return fields
@@ -115,6 +126,18 @@ class StoreRequest:
         if missing:
             raise UserError(f"store request: field '{missing[0]}' is missing")
         return cls(**fields)
+
+
+def _fault_of_lengths(lengths: Mapping[str, int]) -> str | None:
+    for name in lengths:
+        if name not in FEATURES:
+            return f"there is no feature '{name}'{did_you_mean(name, FEATURES)}"
+    for name in FEATURES:
+        if name not in lengths:
+            return f"'{name}' is missing"
+        if lengths[name] < 2:
+            return f"'{name}' is {lengths[name]}"
+    return None
 
 
 def safe_name(name: str) -> str:

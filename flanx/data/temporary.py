@@ -35,12 +35,7 @@ def sweep(parent: str | os.PathLike[str]) -> list[str]:
 def abandoned(folder: Path) -> bool:
     """Whether a temporary folder's process is dead or, on another host, has written nothing to it for a day."""
     words = folder.name.split("-")
-    if (
-        len(words) > 3
-        and words[1] == _host()
-        and words[2].isdecimal()
-        and not _alive(int(words[2]))
-    ):
+    if len(words) > 3 and words[1] == _host() and words[2].isdecimal() and not alive(int(words[2])):
         return True
     try:
         files = folder.iterdir() if folder.is_dir() else ()
@@ -61,15 +56,28 @@ def _host() -> str:
     return "".join(c for c in os.uname().nodename if c.isalnum())[:32] or "host"
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether a process of this machine (and container) runs; one that is dead and not yet collected does not."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    try:  # in a container without an init process, the dead stay in the table as zombies
-        status = Path(f"/proc/{process}/stat").read_text()
+    # In a container without an init process, the dead stay in the table as zombies.
+    fields = _stat(process)
+    return not fields or fields[0] not in ("Z", "X")
+
+
+def started(process: int) -> str:
+    """When a process began, in ticks since the machine did; empty where that is not known."""
+    fields = _stat(process)
+    return fields[19] if len(fields) > 19 else ""
+
+
+def _stat(process: int) -> list[str]:
+    """What the kernel tells of a process, from its state on; empty where it tells nothing."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return True
-    return status.rpartition(")")[2].split()[0] not in ("Z", "X")
+        return []

@@ -8,8 +8,9 @@ and end-of-sequence at id 1, as packing and the model expect.
 import functools
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +18,13 @@ from flanx import resources
 from flanx.errors import UserError
 
 DEFAULT_EXTRA_IDS = 100
+_MOST_EXTRA_IDS = 1_000_000  # each becomes a piece of the model in memory
 PAD_ID = 0
 EOS_ID = 1
 BYTES = "bytes"
+LONG = 1 << 20  # characters that are tokenised at once; a longer text may be tokenised in parts
+# White space after which a word begins: nothing that would join what stands before it (an accent, say).
+_CUT = re.compile(r"(?<=[^\W_])[ \n](?=[^\W_])")
 _BYTES_OFFSET = 3  # padding, end-of-sequence, unknown
 
 
@@ -50,6 +55,17 @@ class Vocabulary(Protocol):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, in one call to the tokeniser."""
+        ...
+
+    def parts(self, text: str) -> Iterator[str]:
+        """The text in parts of about `LONG` characters whose ids, one after the other, are those of the text.
+
+        Where SentencePiece meets no white space for so long the cut may change ids near it.
+        """
+        ...
+
+    def count(self, text: str) -> int:
+        """How many ids `encode` gives, without keeping those of a long text."""
         ...
 
     def most_tokens(self, text: str) -> int:
@@ -90,6 +106,8 @@ def parse_spec(spec: str) -> tuple[str, int]:
         raise UserError(
             f"vocabulary '{spec}': '?{query}' is not understood; write '{name}?extra_ids=100', say"
         )
+    if len(value) > 7 or int(value) > _MOST_EXTRA_IDS:
+        raise UserError(f"vocabulary '{spec[:200]}': extra_ids is beyond {_MOST_EXTRA_IDS:,}")
     return name, int(value)
 
 
@@ -150,6 +168,7 @@ class SentencePieceVocabulary:
         self.path: str | None = path
         self.extra_ids = extra_ids
         self.size = processor.GetPieceSize()
+        self._sentinels_from = self.size - extra_ids
         self.pad_id = PAD_ID
         self.eos_id = EOS_ID
         self.unk_id = processor.unk_id()
@@ -160,6 +179,27 @@ class SentencePieceVocabulary:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self._processor.Encode(list(texts), out_type=int, num_threads=1)
+
+    def parts(self, text: str) -> Iterator[str]:
+        if len(text) <= LONG or not self._parts_at_space:
+            yield text
+            return
+        start = 0
+        while start < len(text):
+            space = _CUT.search(text, start + LONG, start + 2 * LONG)
+            end = min(start + 2 * LONG, len(text)) if space is None else space.start()
+            yield text[start:end]
+            start = end if space is None else space.end()
+
+    def count(self, text: str) -> int:
+        return sum(len(self.encode(part)) for part in self.parts(text))
+
+    @functools.cached_property
+    def _parts_at_space(self) -> bool:
+        """Whether a text's ids are those of its words: no piece goes on over a space, and spaces are alike."""
+        across = any("▁" in self._processor.IdToPiece(i)[1:] for i in range(self._sentinels_from))
+        alike = self.encode("a b") == self.encode("a\nb") == [*self.encode("a"), *self.encode("b")]
+        return not across and alike
 
     def most_tokens(self, text: str) -> int:
         # A piece covers a character at least, and one is put before the text.
@@ -194,6 +234,12 @@ class ByteVocabulary:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
+
+    def parts(self, text: str) -> Iterator[str]:
+        return (text[start : start + LONG] for start in range(0, len(text), LONG))
+
+    def count(self, text: str) -> int:
+        return sum(len(part.encode("utf-8")) for part in self.parts(text))
 
     def most_tokens(self, text: str) -> int:
         return 4 * len(text)

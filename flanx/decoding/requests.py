@@ -19,6 +19,7 @@ _RULES: dict[str, tuple[str, Callable[..., bool]]] = {
     "stop": ("a list of texts, none of them empty", lambda x: _texts(x)),
     "beams": ("a whole number from 1", lambda x: _whole(x) and x >= 1),
     "alpha": ("a number from 0", lambda x: _number(x) and x >= 0),
+    "length_penalty": ("a number", lambda x: x is None or _number(x)),
 }
 SETTINGS = tuple(_RULES)
 
@@ -37,7 +38,8 @@ class Request:
       stop: the answer ends before the first of these texts; beam search takes no notice of them, and its best answer
         is cut there.
       beams: above 1, beam search with as many beams.
-      alpha: its length penalty.
+      alpha: its length penalty, as T5X has it.
+      length_penalty: transformers' in its place, with transformers' rules for what is finished; None for T5X's.
 
     Raises:
       ValueError: a setting is outside of its range, or draws and beams are asked for together.
@@ -52,6 +54,7 @@ class Request:
     stop: tuple[str, ...] = ()
     beams: int = 1
     alpha: float = 0.6
+    length_penalty: float | None = None
 
     def __post_init__(self) -> None:
         wrong = mistake({name: getattr(self, name) for name in SETTINGS})

@@ -5,6 +5,7 @@ and `<output>.partial.json` says which job they are of. A job that is started ag
 all is done the file is renamed to `<output>`. So `<output>` is always complete, and never a mixture of two jobs.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -13,12 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from flanx.errors import UserError
+
 Row = dict[str, Any]
 # (place, row) of each question that is left -> (place, fields to add), in any order.
 Answers = Callable[[Iterator[tuple[int, Row]]], Iterable[tuple[int, Mapping[str, Any]]]]
 Progress = Callable[[int, int], None]  # (lines done, lines in all)
 
 _SECONDS = 1.0  # after which what is written is forced to the disk
+
+
+class Unwritten(UserError):
+    """The system refused to take an answer, after work had begun."""
+
+    status = 1
 
 
 @dataclass(frozen=True)
@@ -60,11 +69,26 @@ def answer_file(
       answers: asked once for all that are left.
       job: what else decides the answers (model, step, settings); another job's partial output is not continued.
       progress: told (lines done, lines in all).
+
+    Raises:
+      Unwritten: the system refused a write; what is written by then stays, and the same call continues it.
     """
     final = Path(output)
-    final.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(f"{final}.partial")
-    kept = _keep(partial, {**(job or {}), **questions.identity}, questions.count)
+    with _told(partial):
+        return _answer_file(questions, final, partial, answers, job or {}, progress)
+
+
+def _answer_file(
+    questions: Questions,
+    final: Path,
+    partial: Path,
+    answers: Answers,
+    job: Mapping[str, Any],
+    progress: Progress | None,
+) -> Outcome:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    kept = _keep(partial, {**job, **questions.identity}, questions.count)
     done = kept
     if progress:
         progress(done, questions.count)
@@ -83,6 +107,22 @@ def answer_file(
     partial.replace(final)
     _identity_path(partial).unlink(missing_ok=True)
     return Outcome(done, kept)
+
+
+@contextlib.contextmanager
+def _told(partial: Path) -> Iterator[None]:
+    """Turns a refused write into a line that says where the answers so far are."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        at = error.filename or partial
+        kept = f"the answers so far are in {partial}" if partial.exists() else "no answer is kept"
+        raise Unwritten(
+            f"{at} cannot be written to ({(error.strerror or str(error)).lower()}); {kept}: allow it or make room, "
+            "and run the same command again, which resumes there"
+        ) from error
 
 
 def in_order(

@@ -57,7 +57,7 @@ def draw(model_dir: str | os.PathLike[str], summary: "Summary | None") -> None:
 
 def _draw_loss(axes: Any, loss: Mapping[int, float]) -> None:
     axes.set_title("Training loss", loc="left")
-    axes.set_ylabel("nats a token")
+    axes.set_ylabel("nats per token")
     if not loss:
         return
     steps, values = np.array(list(loss)), np.array(list(loss.values()))
@@ -96,8 +96,8 @@ def _bars(summary: "Summary") -> list[tuple[str, Any]]:
     groups: list[tuple[str, Any]] = []
     for suite in summary.suites:
         tasks: Sequence[TaskSummary] = suite.tasks if len(suite.tasks) <= MOST_BARS else ()
-        groups += [(task.task, task) for task in tasks]
-        groups.append((f"{suite.name} (mean)", suite))
+        groups += [(f"{task.task} (n={task.examples:,})", task) for task in tasks]
+        groups.append((f"{suite.name} (mean, n={suite.examples:,})", suite))
     return groups
 
 

@@ -6,7 +6,7 @@ task of their size costs; results are regrouped by task before they are scored.
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +14,20 @@ import jax
 import numpy as np
 from etils import epath
 
+from flanx import whole_files
 from flanx.data import vocabulary as vocabularies
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
-from flanx.evaluation import metrics, predictions
+from flanx.evaluation import counts, predictions, scoring
 from flanx.evaluation.predictor import Predictor
+from flanx.evaluation.scoring import Failure
 from flanx.evaluation.suite_data import SuiteData, Task, encode_options, gather
 from flanx.evaluation.suites import EvalSuite
 
-Progress = Callable[[int, int, str], None]  # (done, total, suite name), in examples times passes
+# (done, total, what): the examples that a pass over a suite has seen; "held_in: loss", "held_in: answers" or
+# "held_in: options".
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass
@@ -49,6 +53,12 @@ class Evaluator:
       mesh: devices that share each batch; None for the default device.
       eval_steps: most batches of each task in teacher-forced evaluation; None for all.
       output_dir: answers are written here instead.
+      write: writes a file, as `flanx.whole_files.write` does.
+      trained_on: datasets of the training data; None where they are not known.
+
+    Attributes:
+      index: the tasks of the last evaluation, as written to index.json.
+      failures: the metrics and postprocessors that failed in it.
 
     Raises:
       UserError: a suite was tokenised with another vocabulary, two suites have one name, or a
@@ -67,7 +77,13 @@ class Evaluator:
         mesh: Any = None,
         eval_steps: int | None = None,
         output_dir: str | os.PathLike[str] | None = None,
+        write: predictions.Write = whole_files.write,
+        trained_on: Collection[str] | None = None,
     ):
+        self._write = write
+        self._trained_on = trained_on
+        self.index: predictions.Index = {}
+        self.failures: list[Failure] = []
         names = [suite.name for suite in suites]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -93,18 +109,19 @@ class Evaluator:
           progress: told how far each suite is.
 
         Returns:
-          `<suite>/<task>/<metric>` (in percent; `loss` in nats a token, `token_accuracy` in percent), the
-          mean of each over the suite's tasks as `<suite>/<metric>`, and `<suite>/score`: the mean
-          of each task's first metric.
+          `<suite>/<task>/<metric>` (in percent; `loss` in nats per token, `token_accuracy` in percent), the
+          mean of each over the suite's tasks as `<suite>/<metric>`, `<suite>/score`: the mean of each task's first
+          metric, and how many examples and tasks each is of (`flanx.evaluation.counts`).
         """
         values: dict[str, float] = {}
         index: predictions.Index = {}
+        self.index, self.failures = index, []
         stems: set[str] = set()
         for data in self._suites:
             answers = self._ask(data, params, progress)
             values |= self._score(data, answers, step, index, stems)
         if jax.process_index() == 0 and index:
-            predictions.write_index(self._folder, index)
+            predictions.write_index(self._folder, index, self._write)
         return values
 
     def _ask(self, data: SuiteData, params: Any, progress: Progress | None) -> _Answers:
@@ -118,24 +135,32 @@ class Evaluator:
             for i, choices in zip(candidates, data.options(candidates), strict=True)
             if choices
         }
-        total, done = len(taught) + len(asked) + len(ranked), 0
 
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress:
-                progress(done, total, suite.name)
+        def options_of(what: str, total: int) -> dict[str, Any]:
+            done = 0
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                if progress and total:
+                    progress(done, total, f"{suite.name}: {what}")
+
+            advance(0)
+            return {"batch_size": suite.batch_size, "advance": advance}
 
         ask = self._predictor
-        options_: dict[str, Any] = {"batch_size": suite.batch_size, "advance": advance}
-        losses = ask.losses(params, data.inputs(taught), data.targets(taught), **options_)
+        losses = ask.losses(
+            params, data.inputs(taught), data.targets(taught), **options_of("loss", len(taught))
+        )
         answers.losses = dict(zip(taught, losses, strict=True))
         length = suite.max_decode_length or data.manifest.feature_lengths["targets"]
-        ids = ask.generate(params, data.inputs(asked), length, **options_)
+        ids = ask.generate(params, data.inputs(asked), length, **options_of("answers", len(asked)))
         decoded = [self._vocabulary.decode(row) for row in ids]
         answers.texts = dict(zip(asked, decoded, strict=True))
         encoded = encode_options(list(ranked.values()), self._vocabulary)
-        scores = ask.option_scores(params, data.inputs(list(ranked)), encoded, **options_)
+        scores = ask.option_scores(
+            params, data.inputs(list(ranked)), encoded, **options_of("options", len(ranked))
+        )
         answers.options = ranked
         answers.scores = dict(zip(ranked, scores, strict=True))
         return answers
@@ -148,7 +173,7 @@ class Evaluator:
         index: predictions.Index,
         stems: set[str],
     ) -> dict[str, float]:
-        """Scores each task, writes its answers, and averages over tasks."""
+        """Writes each task's answers, scores them, and averages over tasks."""
         suite = data.suite.name
         values: dict[str, float] = {}
         columns: dict[str, list[float]] = {}
@@ -156,29 +181,76 @@ class Evaluator:
         for number, task in enumerate(data.tasks):
             examples = np.flatnonzero(data.task_of == number).tolist()
             records = [_record(task, data, i, answers) for i in examples]
-            scores, headline, source = _task_scores(task, records, data.suite.generate)
-            found = _loss_scores([answers.losses[i] for i in examples if i in answers.losses])
-            for name, value in (found | scores).items():
-                values[f"{suite}/{task.entry.task}/{name}"] = value
-                columns.setdefault(name, []).append(value)
-            if headline is not None:
-                columns.setdefault("score", []).append(scores[headline])
             written = any("prediction" in record for record in records)
             stem = _free_stem(task.entry.task, suite, stems) if written else None
-            index[suite][task.entry.task] = predictions.TaskIndex(
-                file=stem,
-                metrics=task.entry.metrics,
-                headline=headline,
-                headline_metric=source,
-                postprocessor=task.entry.postprocessor,
-                examples=len(examples),
-            )
             if stem is not None and jax.process_index() == 0:
                 path = predictions.predictions_path(self._folder, stem, step)
-                predictions.write_predictions(path, records)
-        return values | {
-            f"{suite}/{name}": math.fsum(column) / len(column) for name, column in columns.items()
-        }
+                predictions.write_predictions(path, records, self._write)
+            loss = scoring.loss_scores([answers.losses[i] for i in examples if i in answers.losses])
+            scores = scoring.score(task, records, generated=data.suite.generate)
+            self.failures += scores.failures
+            for name, value in (loss.values | scores.values).items():
+                values[f"{suite}/{task.entry.task}/{name}"] = value
+                columns.setdefault(name, []).append(value)
+            if scores.headline is not None:
+                columns.setdefault("score", []).append(scores.values[scores.headline])
+            how = predictions.TaskIndex(
+                file=stem,
+                metrics=task.entry.metrics,
+                headline=scores.headline,
+                headline_metric=scores.source,
+                postprocessor=task.entry.postprocessor,
+                examples=len(examples),
+                scored=scores.examples.get(scores.headline or "", 0),
+                left_out=dict(task.entry.dropped),
+                trained_on=None
+                if self._trained_on is None
+                else task.entry.dataset in self._trained_on,
+            )
+            index[suite][task.entry.task] = how
+            values |= _task_counts(
+                f"{suite}/{task.entry.task}", how, loss.examples | scores.examples
+            )
+        for name, reasons in data.manifest.left_out.items():
+            index[suite][name] = how = predictions.no_examples(reasons)
+            values |= _task_counts(f"{suite}/{name}", how, {})
+        means = {name: math.fsum(column) / len(column) for name, column in columns.items()}
+        values |= {f"{suite}/{name}": mean for name, mean in means.items()}
+        return values | _suite_counts(suite, index[suite], columns)
+
+
+def _task_counts(
+    name: str, how: predictions.TaskIndex, examples: Mapping[str, int]
+) -> dict[str, float]:
+    """Of how many examples the values of a task are."""
+    left_out = sum(how.left_out.values())
+    return {
+        f"{name}/{counts.EXAMPLES}": how.examples,
+        **({f"{name}/{counts.LEFT_OUT}": left_out} if left_out else {}),
+        **{
+            f"{name}/{counts.fewer(metric, counts.EXAMPLES)}": number
+            for metric, number in examples.items()
+            if number != how.examples
+        },
+    }
+
+
+def _suite_counts(
+    suite: str, tasks: Mapping[str, predictions.TaskIndex], columns: Mapping[str, Sequence[float]]
+) -> dict[str, float]:
+    """Of how many tasks and examples the means of a suite are."""
+    left_out = sum(sum(how.left_out.values()) for how in tasks.values())
+    asked = sum(how.examples > 0 for how in tasks.values())
+    return {
+        f"{suite}/{counts.EXAMPLES}": sum(how.examples for how in tasks.values()),
+        **({f"{suite}/{counts.LEFT_OUT}": left_out} if left_out else {}),
+        f"{suite}/{counts.TASKS}": asked,
+        **{
+            f"{suite}/{counts.fewer(name, counts.TASKS)}": len(column)
+            for name, column in columns.items()
+            if len(column) != asked
+        },
+    }
 
 
 def _record(task: Task, data: SuiteData, example: int, answers: _Answers) -> dict[str, Any]:
@@ -196,40 +268,6 @@ def _record(task: Task, data: SuiteData, example: int, answers: _Answers) -> dic
     if scores is not None:
         record |= {"options": answers.options[example], "scores": scores}
     return record
-
-
-def _task_scores(
-    task: Task, records: Sequence[dict[str, Any]], generated: bool
-) -> tuple[dict[str, float], str | None, str | None]:
-    """Every metric of a task that its records allow; the first one's name, and its function's."""
-    clean = task.postprocess
-    scores: dict[str, float] = {}
-    source = None
-    for name, metric in zip(task.entry.metrics, task.metrics, strict=True):
-        ranking = metrics.needs_of(metric) == "option_scores"
-        usable = [r for r in records if "scores" in r] if ranking else records
-        if not usable or not (ranking or generated):
-            continue
-        references = [[clean(text) for text in r["references"]] for r in usable]
-        try:
-            if ranking:
-                options = [[clean(text) for text in r["options"]] for r in usable]
-                result = metric(references, options, [r["scores"] for r in usable])
-            else:
-                result = metric(references, [clean(r["prediction"]) for r in usable])
-        except Exception as error:
-            error.add_note(f"in metric '{name}' of task '{task.entry.task}'")
-            raise
-        scores |= {key: float(value) for key, value in result.items()}
-        source = source or name
-    return scores, next(iter(scores), None), source
-
-
-def _loss_scores(losses: Sequence[np.ndarray]) -> dict[str, float]:
-    if not losses:
-        return {}
-    loss, correct, tokens = (math.fsum(column) for column in zip(*losses, strict=True))
-    return {"loss": loss / max(tokens, 1), "token_accuracy": 100.0 * correct / max(tokens, 1)}
 
 
 def _free_stem(task: str, suite: str, taken: set[str]) -> str:

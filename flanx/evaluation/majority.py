@@ -30,7 +30,7 @@ def majority(how: TaskIndex, records: Sequence[Mapping[str, Any]]) -> Majority |
       records: its predictions, as `predictions.read_predictions` gives them.
 
     Returns:
-      None for a task without a headline metric or without examples.
+      None for a task without a headline metric or without examples, or whose metric fails on every constant.
     """
     if how.headline is None or how.headline_metric is None:
         return None
@@ -49,6 +49,9 @@ def majority(how: TaskIndex, records: Sequence[Mapping[str, Any]]) -> Majority |
         if ranking:
             score = metrics.accuracy(references, predictions)["accuracy"]
         else:
-            score = float(metric(references, predictions)[how.headline])
+            try:
+                score = float(metric(references, predictions)[how.headline])
+            except Exception:  # a user's metric that fails on a constant has no score for it
+                continue
         tried.append(Majority(answer, score))
-    return max(tried, key=lambda majority: majority.score)
+    return max(tried, key=lambda majority: majority.score, default=None)

@@ -8,11 +8,14 @@ importable function of either form will do: tasks store it as `"module:name"`.
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal
 
+from flanx.errors import no_attribute
+from flanx.evaluation import writing_systems
 from flanx.evaluation.named import load_named, name_of_callable
 
 References = Sequence[Sequence[str]]
@@ -45,7 +48,10 @@ def exact_match(references: References, predictions: Sequence[str]) -> dict[str,
 
 
 def accuracy(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """Share of predictions that are a reference, whatever their letter case and spacing."""
+    """Share of predictions that are a reference, whatever their letter case, spacing and Unicode form.
+
+    Vocabularies write NFKC: a model cannot give a reference's full-width letters or decomposed accents as they are.
+    """
     hits = [
         _label(prediction) in {_label(reference) for reference in answers}
         for answers, prediction in _pairs(references, predictions)
@@ -74,23 +80,25 @@ def rank_accuracy(
 
 
 def rouge_l(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """Mean ROUGE-L F-measure with stemming, the best over the references.
+    """Mean ROUGE-L F-measure, the best over the references.
 
-    Natural Instructions' rule: `rougeL` of its `compute_metrics.py`, English track.
+    Natural Instructions' rule: `rougeL` of its `compute_metrics.py`, with the words and stems of rouge_score. Where it
+    knows nothing of most words of a reference (Chinese, Arabic, Hindi), they are compared by words of their own script,
+    without stems; the multilingual track takes GPT-2's pieces there (`writing_systems`).
     """
-    scorer = _rouge_scorer()
     best = [
-        max(
-            (scorer.score(target=answer, prediction=prediction)["rougeL"].fmeasure)
-            for answer in answers
-        )
+        max(_rouge_l(answer, prediction) for answer in answers)
         for answers, prediction in _pairs(references, predictions)
     ]
     return {"rouge_l": _percent(best)}
 
 
 def token_f1(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """Mean F1 of bags of words, the best over the references, normalised as SQuAD v1.1 does."""
+    """Mean F1 of bags of words, the best over the references, normalised as SQuAD v1.1 does.
+
+    In every language, as the official scripts of XQuAD and TyDiQA have it: English articles and ASCII punctuation go,
+    words are what spaces part. A Chinese or Thai answer is therefore one word, right as a whole or not at all.
+    """
     best = [
         max(_f1(_squad_words(answer), _squad_words(prediction)) for answer in answers)
         for answers, prediction in _pairs(references, predictions)
@@ -99,7 +107,11 @@ def token_f1(references: References, predictions: Sequence[str]) -> dict[str, fl
 
 
 def bleu(references: References, predictions: Sequence[str]) -> dict[str, float]:
-    """Corpus BLEU of sacrebleu's defaults, with as many references as each example has."""
+    """Corpus BLEU of sacrebleu's defaults, with as many references as each example has.
+
+    Where most letters of the references are of a script without spaces between words, its tokenizer is "zh" for Chinese
+    and "char" for Japanese, Thai and others: the default takes a sentence for one word there.
+    """
     import sacrebleu
 
     pairs = _pairs(references, predictions)
@@ -110,7 +122,11 @@ def bleu(references: References, predictions: Sequence[str]) -> dict[str, float]
     columns = [
         [answers[i] if i < len(answers) else None for answers, _ in pairs] for i in range(most)
     ]
-    result = sacrebleu.corpus_bleu([prediction for _, prediction in pairs], columns)  # type: ignore[arg-type]
+    result = sacrebleu.corpus_bleu(
+        [prediction for _, prediction in pairs],
+        columns,  # type: ignore[arg-type]
+        tokenize=writing_systems.bleu_tokenizer(text for answers, _ in pairs for text in answers),
+    )
     return {"bleu": float(result.score)}
 
 
@@ -130,6 +146,11 @@ def name_of(metric: Any) -> str:
       UserError: a lambda or a local function, which no name finds again, or an unknown name.
     """
     return name_of_callable(metric, home=__name__, known=_KNOWN, kind="metric")
+
+
+def __getattr__(name: str) -> Any:
+    """`flanx.metrics.acuracy`: names the nearest metric."""
+    raise no_attribute("flanx.metrics", name, _KNOWN)
 
 
 _KNOWN = ("accuracy", "bleu", "exact_match", "rank_accuracy", "rouge_l", "token_f1")
@@ -152,7 +173,7 @@ def _percent(values: Sequence[float]) -> float:
 
 
 def _label(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _squad_words(text: str) -> list[str]:
@@ -166,8 +187,22 @@ def _f1(reference: list[str], prediction: list[str]) -> float:
     return 2 * shared / (len(reference) + len(prediction))
 
 
+def _rouge_l(reference: str, prediction: str) -> float:
+    scorer = _rouge_scorer(by_script=writing_systems.mostly_beyond_ascii(reference))
+    return scorer.score(target=reference, prediction=prediction)["rougeL"].fmeasure
+
+
 @cache
-def _rouge_scorer() -> Any:
+def _rouge_scorer(*, by_script: bool) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
+    if by_script:
+        return RougeScorer(["rougeL"], tokenizer=_WordsByScript())
     return RougeScorer(["rougeL"], use_stemmer=True)
+
+
+class _WordsByScript:
+    """The tokenizer that rouge_score asks for."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return writing_systems.words(text)

@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from flanx.terminal import printable, say
+
 Show = Callable[[int, int, str], None]  # (done, total, what)
 
 _SECONDS = 10.0  # between plain lines
@@ -40,7 +42,7 @@ def _lines(unit: str) -> Show:
         if done == total or now - said >= _SECONDS:
             said = now
             rate = f", {_per_second(done - before, now - start)}" if done > before else ""
-            print(f"{what}: {done:,} of {total:,} {unit}{rate}", file=sys.stderr, flush=True)
+            say(f"{printable(what)}: {done:,} of {total:,} {unit}{rate}")
 
     return show
 
@@ -55,7 +57,7 @@ def _bar(unit: str) -> Iterator[Show]:
     from rich.console import Console
 
     columns = (
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TextColumn(unit),
@@ -67,7 +69,7 @@ def _bar(unit: str) -> Iterator[Show]:
 
         def show(done: int, total: int, what: str) -> None:
             if what not in known:
-                known[what] = bar.add_task(what, total=total, completed=done, rate="")
+                known[what] = bar.add_task(printable(what), total=total, completed=done, rate="")
             speed = bar.tasks[known[what]].speed
             rate = f"{speed:,.1f} a second" if speed else ""
             bar.update(known[what], completed=done, total=total, rate=rate)

@@ -57,11 +57,22 @@ def read(
     return Questions(count, rows, {"field": field, "sha256": digest.hexdigest()}), bad
 
 
+def half_pair(text: str) -> str | None:
+    """What is wrong with a text that is no valid Unicode, in words; None for any other.
+
+    Half a surrogate pair comes of a \\u escape, or stands for a byte that is not UTF-8.
+    """
+    for place, character in enumerate(text):
+        if "\ud800" <= character <= "\udfff":
+            return f"no valid Unicode at character {place + 1} (half a surrogate pair, or a byte that is not UTF-8)"
+    return None
+
+
 def refuse(path: str | os.PathLike[str], bad: Sequence[BadLine]) -> None:
     """Raises UserError for the first of the malformed lines, if there are any."""
     if bad:
         raise UserError(
-            f"{path}:{bad[0].number}: {bad[0].wrong}; mend the line, or pass --skip_bad to leave it out"
+            f"{path}:{bad[0].number}: {bad[0].wrong}; fix the line, or pass --skip_bad to leave it out"
         )
 
 
@@ -99,6 +110,6 @@ def _parse(raw: bytes, field: str, check: Check) -> dict[str, Any] | str | None:
         return f"no field '{field}'{did_you_mean(field, row)} (--field names the question's)"
     if not isinstance(row[field], str):
         return f"field '{field}' is no text but {type(row[field]).__name__}"
-    if any("\ud800" <= c <= "\udfff" for c in row[field]):
-        return f"field '{field}' is no valid Unicode (half a surrogate pair)"
+    if wrong := half_pair(row[field]):
+        return f"field '{field}': {wrong}"
     return check(row) or row

@@ -1,10 +1,17 @@
 """What to evaluate: a suite is a named set of tasks and how they are run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from flanx import field_types
 from flanx.errors import UserError
+from flanx.evaluation import counts
+
+if TYPE_CHECKING:
+    from flanx.data.manifest import Manifest
+
+TRAINED = "trained"
 
 
 @dataclass(frozen=True)
@@ -17,8 +24,9 @@ class EvalSuite:
       split: split of those tasks.
       feature_lengths: most tokens of an example, `{"inputs": n, "targets": m}`; None for those
         of training.
-      num_tasks: only this many datasets of the mixture; None for all, or for as many as are
-        trained on where it is the mixture trained on.
+      num_tasks: only this many datasets of the mixture, nested; None for all, whatever NUM_TASKS says, so that runs
+        with other numbers of tasks answer the same questions; TRAINED for the datasets trained on, where it is the
+        mixture trained on: the questions then change with NUM_TASKS.
       template_types: template types to ask in, None for all at equal shares.
       max_examples: most examples of each task, None for all.
       generate: also answer and score the answers; False for teacher-forced loss and ranking alone.
@@ -30,7 +38,7 @@ class EvalSuite:
     mixture: str | None = None
     split: str = "validation"
     feature_lengths: Mapping[str, int] | None = None
-    num_tasks: int | None = None
+    num_tasks: int | Literal["trained"] | None = None
     template_types: Mapping[str, float] | tuple[str, ...] | None = None
     max_examples: int | None = None
     generate: bool = True
@@ -46,7 +54,45 @@ class EvalSuite:
             )
         for label in ("batch_size", "max_decode_length", "max_examples", "num_tasks"):
             value = getattr(self, label)
+            if label == "num_tasks" and isinstance(value, str):
+                if value != TRAINED:
+                    raise UserError(
+                        f"EvalSuite.num_tasks = {value!r} of suite '{self.name}': give a number, None for all "
+                        f"datasets, or '{TRAINED}' for those trained on"
+                    )
+                continue
             if value is not None and value < 1:
                 raise UserError(
                     f"EvalSuite.{label} = {value} of suite '{self.name}': give 1 or more"
                 )
+
+
+def scopes(
+    suites: Sequence[EvalSuite], manifests: Sequence["Manifest"], training: "Manifest"
+) -> list[str]:
+    """Says which datasets a suite of the mixture trained on asks, where NUM_TASKS makes a difference.
+
+    Args:
+      suites: what is evaluated.
+      manifests: of their stores.
+      training: of the data trained on.
+
+    Returns:
+      Lines for the user.
+    """
+    known = {entry.dataset for entry in training.entries}
+    out = []
+    for suite, manifest in zip(suites, manifests, strict=True):
+        asked = {entry.dataset for entry in manifest.entries}
+        trained = len(asked & known)
+        if suite.num_tasks == TRAINED:
+            out.append(
+                f"suite '{suite.name}' asks the {counts.plural(trained, 'dataset')} trained on "
+                f"(EvalSuite.num_tasks = '{TRAINED}'): its scores compare with those of runs on the same ones alone"
+            )
+        elif suite.mixture in (None, training.mixture) and trained < len(asked):
+            out.append(
+                f"suite '{suite.name}' asks {counts.plural(len(asked), 'dataset')} whatever NUM_TASKS is, "
+                f"{trained:,} of them trained on; EvalSuite.num_tasks = '{TRAINED}' asks those alone"
+            )
+    return out

@@ -62,15 +62,18 @@ def config_file(checkpoint: Path) -> str:
     return str(checkpoint.parent.parent / CONFIG_FILE)
 
 
-def usable_data(data: DataConfig, vocabulary: Vocabulary) -> DataConfig:
-    """`data` of a run that may have been started elsewhere: a vocabulary file that is gone is replaced by the model's.
+def usable_data(
+    data: DataConfig, vocabulary: Vocabulary, *, as_trained: bool = False
+) -> DataConfig:
+    """`data` with the model's vocabulary where it names none, or a file that is gone (a run may be of elsewhere).
 
     Args:
       data: as configured.
       vocabulary: the model's.
+      as_trained: whether the tasks are those of the model's own run, which have a vocabulary where it names none.
     """
     if data.vocabulary is None:
-        return data
+        return data if as_trained else dataclasses.replace(data, vocabulary=vocabulary.spec)
     try:
         vocabularies.load(data.vocabulary, data.data_dir)
     except UserError:
@@ -122,15 +125,29 @@ def open_trained(
     abstract = jax.eval_shape(partial(models.init_params, model), jax.random.key(0))
     if mesh is not None:
         abstract = with_shardings(abstract, param_shardings(abstract, mesh, rules))
+    nonfinite: list[str] = []
+    params = initial.restore_params(source, abstract, nonfinite=nonfinite.append)
+    # What arrays leave open is told unless the user has said it.
+    notes = source.notes if config == source.config or not source.assumed else ()
     return Trained(
         model=model,
-        params=initial.restore_params(source, abstract),
+        params=params,
         vocabulary=loaded,
         step=source.step,
         folder=folder,
         feature_lengths=lengths_of(folder) or feature_lengths or LENGTHS,
-        # What arrays leave open is told unless the user has said it.
-        notes=source.notes if config == source.config or not source.assumed else (),
+        notes=(*notes, *_warnings(source, nonfinite)),
+    )
+
+
+def _warnings(source: Source, nonfinite: list[str]) -> tuple[str, ...]:
+    """One line on arrays that no answer can be right with."""
+    if not nonfinite:
+        return ()
+    more = f" and {len(nonfinite) - 1:,} more" if len(nonfinite) > 1 else ""
+    return (
+        f"warning: array '{nonfinite[0]}' in {source.where(nonfinite[0])}{more} holds NaN or infinity: its answers "
+        "mean nothing; take an earlier checkpoint, or copy it again",
     )
 
 

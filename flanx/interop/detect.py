@@ -7,6 +7,7 @@ from flanx import resources
 from flanx.data import vocabulary
 from flanx.errors import UserError
 from flanx.interop import flanx_form, hf_form, layouts, shapes, t5x_form
+from flanx.interop.hf_settings import FAMILIES
 from flanx.interop.places import Place
 from flanx.interop.source import Source, StoredArray, View, infos
 from flanx.models.t5.config import T5Config
@@ -68,19 +69,21 @@ def _flanx(given: Path) -> Source:
     facts = beside.facts.get("vocabulary") or {}
     file = beside.vocabulary_file
     source = _source("flanx", folder, config, step, file, facts, stored, params, slots, notes)
-    return replace(source, counted=count)
+    family = beside.facts.get("family")
+    return replace(source, counted=count, family=family if family in FAMILIES else "t5")
 
 
 def _hf(folder: Path) -> Source:
-    stored, params, config, notes = hf_form.read(folder)
+    stored, params, config, family, notes = hf_form.read(folder)
     file = folder / hf_form.VOCABULARY
     facts: dict[str, object] = {}
     if file.is_file():
-        facts = vocabulary_facts(str(file), hf_form.extra_ids(folder))
+        facts = vocabulary_facts(str(file), hf_form.extra_ids(folder, config.vocab_size))
     elif (folder / "tokenizer.json").is_file():
         notes += (f"no {file.name} beside tokenizer.json: the vocabulary is not taken along",)
     at = file if file.is_file() else None
-    return _source("hf", folder, config, None, at, facts, stored, params, {}, notes)
+    source = _source("hf", folder, config, None, at, facts, stored, params, {}, notes)
+    return replace(source, family=family)
 
 
 def _t5x(place: Place, given: str) -> Source:

@@ -1,15 +1,21 @@
 """flanx's own checkpoints: a MODEL_DIR, one of its checkpoints/<step>, or an export; layers stacked or not."""
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flanx import digests
 from flanx.data import vocabulary
 from flanx.errors import UserError
 from flanx.interop import layouts, t5x_form
 from flanx.interop.places import Place
 from flanx.interop.source import StoredArray, View
 from flanx.models.t5.config import T5Config
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _SLOT_FOLDERS = "train/opt_state/{slot}/{param}"
 
@@ -62,6 +68,7 @@ def read(
     from flanx.training.params_io import find_params
 
     folder = find_params(path)
+    _check(folder, ("params", "run", "flanx.json"))
     stored = {f"params/{n}": a for n, a in _tree(folder / "params").items()}
     step = count = None
     if (folder / "train").is_dir():
@@ -70,6 +77,7 @@ def read(
             step = int(train["step"].read())
         if "opt_state/count" in train:
             count = int(train["opt_state/count"].read())
+        train = _checked_when_read(folder, "train", train)
         stored |= {f"train/{n}": a for n, a in train.items() if n.startswith("opt_state/")}
     params = layouts.param_views(stored, "params/")
     slots = layouts.slot_views(params, stored, "params/", _SLOT_FOLDERS)
@@ -113,6 +121,36 @@ def _named(facts: dict[str, Any]) -> Path | None:
     except UserError:
         return None
     return Path(found.path) if found.path and found.fingerprint == told["fingerprint"] else None
+
+
+def _check(folder: Path, items: tuple[str, ...]) -> None:
+    """Compares files with the digests that they were written with.
+
+    Raises:
+      UserError: one is damaged.
+    """
+    try:
+        digests.check(folder, items)
+    except digests.Damaged as error:
+        raise UserError(
+            f"checkpoint {folder} is damaged: {error}; copy it again, or take another"
+        ) from error
+
+
+def _checked_when_read(
+    folder: Path, item: str, arrays: Mapping[str, StoredArray]
+) -> dict[str, StoredArray]:
+    """Arrays whose files are compared with their digests as soon as one is read, once: most readers want none."""
+    check = functools.cache(lambda: _check(folder, (item,)))
+
+    def reading(array: StoredArray) -> "np.ndarray":
+        check()
+        return array.read()
+
+    return {
+        name: replace(array, read=functools.partial(reading, array), plain=None)
+        for name, array in arrays.items()
+    }
 
 
 def _tree(folder: Path) -> dict[str, StoredArray]:

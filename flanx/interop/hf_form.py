@@ -1,6 +1,5 @@
 """Hugging Face's folders of a T5: config.json, safetensors in one file or in shards, and the tokenizer's files."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from flanx.data.vocabulary import DEFAULT_EXTRA_IDS
 from flanx.errors import UserError
-from flanx.interop import hf_names, safetensors_file
+from flanx.interop import hf_names, hf_settings, json_text, safetensors_file
 from flanx.interop.source import StoredArray, View
 from flanx.models.t5.config import T5Config
 
@@ -17,15 +16,6 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 VOCABULARY = "spiece.model"
-# flanx's activations <-> config.json's feed_forward_proj.
-PROJECTIONS = {
-    ("relu",): "relu",
-    ("gelu", "linear"): "gated-gelu",
-    ("silu", "linear"): "gated-silu",
-    ("relu", "linear"): "gated-relu",
-    ("silu",): "silu",
-    ("gelu",): "gelu_new",
-}
 
 
 def looks_like(folder: Path) -> bool:
@@ -34,69 +24,58 @@ def looks_like(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def read(folder: Path) -> tuple[dict[str, StoredArray], dict[str, View], T5Config, tuple[str, ...]]:
-    """Stored arrays by their own names, views by flanx's, the network, and remarks for the user.
+def read(
+    folder: Path,
+) -> tuple[dict[str, StoredArray], dict[str, View], T5Config, str, tuple[str, ...]]:
+    """Stored arrays by their own names, views by flanx's, the network, its family, and remarks for the user.
 
     Raises:
       UserError: no safetensors, no or another model's config.json, a damaged file, or names that T5 does not have.
     """
     stored = _arrays(folder)
-    settings = read_json(folder / CONFIG)
-    _check_type(settings, folder / CONFIG)
+    settings, where = read_json(folder / CONFIG), folder / CONFIG
+    family = hf_settings.family(settings, where)
     views, unknown = {}, []
     for name in stored:
-        if name in hf_names.IGNORED:
+        if name in hf_names.IGNORED or name in hf_names.COPIES:
             continue
-        found = hf_names.to_flanx(name)
+        found = hf_names.to_flanx(name, bias_per_layer=family == "umt5")
         if found is None:
             unknown.append(name)
         else:
             views[found[0]] = View(name, transposed=found[1])
     if unknown:
         raise UserError(f"{folder} holds arrays that T5 does not have: {', '.join(unknown)}")
-    copy = hf_names.IGNORED[0]
-    if hf_names.SHARED not in stored and copy in stored:
-        views["token_embedder/embedding"] = View(copy)
+    _embedding(stored, views)
     notes = _output(folder, settings, stored, views)
-    return stored, views, config_from(settings, views, folder / CONFIG), notes
+    answers = folder / "generation_config.json"
+    notes += hf_settings.left_out(settings, CONFIG)
+    if answers.is_file():
+        notes += hf_settings.left_out(read_json(answers), answers.name)
+    tied = "decoder/logits_dense/kernel" not in views
+    dtype = max((a.info.dtype.name for a in stored.values()), default="float32")
+    config = hf_settings.config_from(settings, tied=tied, stored=dtype, where=where)
+    return stored, views, config, family, notes
 
 
-def config_from(settings: Mapping[str, Any], views: Mapping[str, View], where: Path) -> T5Config:
-    """The network of a config.json; its logits are tied where no view gives them an array.
+def _embedding(stored: Mapping[str, StoredArray], views: dict[str, View]) -> None:
+    """The one table of embeddings, under whichever of its names it is there: the others must be copies of it.
 
     Raises:
-      UserError: an activation or epsilon that flanx does not have, or a setting that is missing or of another type.
+      UserError: the encoder's or decoder's table is another, which transformers would use and flanx has no place for.
     """
-    defaults = "gated-gelu" if settings["model_type"] == "mt5" else "relu"
-    projection = settings.get("feed_forward_proj", defaults)
-    activations = {theirs: ours for ours, theirs in PROJECTIONS.items()}
-    if not isinstance(projection, str) or projection not in activations:
-        raise UserError(
-            f"{where}: feed_forward_proj '{projection}' is not one of {', '.join(activations)}, which flanx has"
-        )
-    if settings.get("layer_norm_epsilon", 1e-6) != 1e-6:
-        raise UserError(
-            f"{where}: layer_norm_epsilon is {settings['layer_norm_epsilon']}, flanx's T5 has 1e-06"
-        )
-    try:
-        return T5Config(
-            emb_dim=settings["d_model"],
-            num_heads=settings["num_heads"],
-            num_encoder_layers=settings["num_layers"],
-            num_decoder_layers=settings.get("num_decoder_layers") or settings["num_layers"],
-            mlp_dim=settings["d_ff"],
-            vocab_size=settings["vocab_size"],
-            head_dim=settings["d_kv"],
-            mlp_activations=activations[projection],
-            dropout_rate=settings.get("dropout_rate", 0.1),
-            logits_via_embedding="decoder/logits_dense/kernel" not in views,
-            relpos_buckets=settings.get("relative_attention_num_buckets", 32),
-            relpos_max_distance=settings.get("relative_attention_max_distance", 128),
-        )
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
-    except KeyError as error:
-        raise UserError(f"{where} does not say {error}: it is no T5's, fetch it again") from error
+    tables = [name for name in (hf_names.SHARED, *hf_names.COPIES) if name in stored]
+    if not tables and hf_names.HEAD in stored:  # transformers ties what is missing to what is there
+        tables = [hf_names.HEAD]
+    if not tables:
+        return
+    views["token_embedder/embedding"] = View(tables[0])
+    for other in tables[1:]:
+        if not np.array_equal(stored[tables[0]].read(), stored[other].read()):
+            raise UserError(
+                f"array '{other}' in {stored[other].where} is not '{tables[0]}': transformers embeds with each, and "
+                "flanx's T5 has one table for encoder and decoder"
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -106,7 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
       UserError: no such file, or not JSON.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json_text.parse(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: the checkpoint is not whole, fetch that file too"
@@ -118,22 +97,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def extra_ids(folder: Path) -> int:
-    """Number of sentinels that the tokenizer adds to spiece.model."""
+def extra_ids(folder: Path, most: int) -> int:
+    """Number of sentinels that the tokenizer adds to spiece.model.
+
+    Raises:
+      UserError: it is no number, or more than the `most` ids that the model has.
+    """
     path = folder / "tokenizer_config.json"
     told = read_json(path).get("extra_ids") if path.is_file() else None
     if told is None:
         return DEFAULT_EXTRA_IDS
-    if not isinstance(told, int) or told < 0:
+    if type(told) is int and told > most:
+        raise UserError(
+            f"{path}: extra_ids is {told:,}, and the model has {most:,} ids: fetch it again"
+        )
+    if type(told) is not int or told < 0:
         raise UserError(f"{path}: extra_ids is {told!r}, no number of sentinels: fetch it again")
     return told
-
-
-def _check_type(settings: Mapping[str, Any], where: Path) -> None:
-    """Before any array's name: another model's arrays would all be unknown."""
-    kind = settings.get("model_type")
-    if kind not in ("t5", "mt5"):
-        raise UserError(f"{where} is of a model of type '{kind}': flanx converts t5 and mt5")
 
 
 def _arrays(folder: Path) -> dict[str, StoredArray]:
@@ -173,13 +153,13 @@ def _output(
     stored: Mapping[str, StoredArray],
     views: dict[str, View],
 ) -> tuple[str, ...]:
-    """Settles which array gives the logits; transformers scales them by d_model**-0.5 for the first T5 alone."""
-    told_tied = settings.get("tie_word_embeddings") is not False
-    scaled = settings.get("scale_decoder_outputs", told_tied)
+    """Settles which array gives the logits; a copy of the embedding where they are tied but not scaled."""
+    scaled = hf_settings.is_scaled(settings)
     kernel = "decoder/logits_dense/kernel"
     if hf_names.HEAD not in stored:
-        if not scaled and hf_names.SHARED in stored:
-            views[kernel] = View(hf_names.SHARED, transposed=True)
+        embedding = views.get("token_embedder/embedding")
+        if not scaled and embedding is not None:
+            views[kernel] = View(embedding.stored, transposed=True)
             return (
                 "no lm_head.weight, and logits are not scaled: they get a copy of the embedding",
             )

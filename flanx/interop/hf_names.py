@@ -21,15 +21,12 @@ _ATTENTIONS = {
 }
 SHARED = "shared.weight"
 HEAD = "lm_head.weight"
-# Copies of `shared.weight`, and a table of the first T5 that no version of the model reads.
-IGNORED = (
-    "encoder.embed_tokens.weight",
-    "decoder.embed_tokens.weight",
-    "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
-)
+COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of `shared.weight`
+# A table of the first T5 that no version of the model reads.
+IGNORED = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
 
 
-def to_flanx(name: str) -> tuple[str, bool] | None:
+def to_flanx(name: str, *, bias_per_layer: bool = False) -> tuple[str, bool] | None:
     """flanx's unrolled name and whether the array is transposed; None for a name that T5 does not have."""
     fixed = {
         SHARED: ("token_embedder/embedding", False),
@@ -39,7 +36,7 @@ def to_flanx(name: str) -> tuple[str, bool] | None:
     }
     if name in fixed:
         return fixed[name]
-    found = re.fullmatch(r"(encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(.+)\.weight", name)
+    found = re.fullmatch(r"(encoder|decoder)\.block\.(\d{1,9})\.layer\.(\d)\.(.+)\.weight", name)
     if not found:
         return None
     stack, block, place, rest = (
@@ -53,8 +50,10 @@ def to_flanx(name: str) -> tuple[str, bool] | None:
         return f"{layer}/{_NORMS[stack][place]}/scale", False
     if place == last and (mlp := re.fullmatch(r"DenseReluDense\.(wi|wi_0|wi_1|wo)", rest)):
         return f"{layer}/mlp/{mlp.group(1)}/kernel", True
-    if rest == "SelfAttention.relative_attention_bias" and block == 0 and place == 0:
-        return f"{stack}/relpos_bias/rel_embedding", True
+    if rest == "SelfAttention.relative_attention_bias" and place == 0:
+        if bias_per_layer:
+            return f"{layer}/relpos_bias/rel_embedding", True
+        return (f"{stack}/relpos_bias/rel_embedding", True) if block == 0 else None
     if attention := re.fullmatch(r"(SelfAttention|EncDecAttention)\.([qkvo])", rest):
         kind, number = _ATTENTIONS.get((stack, attention.group(1)), ("", -1))
         if place == number:
@@ -72,11 +71,11 @@ def from_flanx(name: str) -> tuple[str, bool]:
     }
     if name in fixed:
         return fixed[name]
-    if found := re.fullmatch(r"(encoder|decoder)/relpos_bias/rel_embedding", name):
-        return (
-            f"{found.group(1)}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            True,
-        )
+    if found := re.fullmatch(
+        r"(encoder|decoder)/(?:layers_(\d+)/)?relpos_bias/rel_embedding", name
+    ):
+        block = f"{found.group(1)}.block.{found.group(2) or 0}"
+        return f"{block}.layer.0.SelfAttention.relative_attention_bias.weight", True
     found = re.fullmatch(r"(encoder|decoder)/layers_(\d+)/(\w+)/(?:(\w+)/)?(kernel|scale)", name)
     if not found:
         raise KeyError(name)

@@ -1,7 +1,10 @@
 """Which slice of which stored array each of flanx's parameters and optimizer slots is.
 
 flanx's own names are T5X's unscanned ones. Stacked layers come in two forms: flanx's (encoder/layers/..., layers on
-axis 0) and T5X's (encoder/encoder/..., layers on axis 1, a position bias per layer).
+axis 0) and T5X's (encoder/encoder/..., layers on axis 1, a position bias per layer). T5X's scanned network
+(`t5x/examples/scalable_t5`) keeps heads and their width apart: query, key and value are (embed, layers, heads, width),
+out is (heads, layers, width, embed); three axes, as flanx once wrote them, are read too. Its position biases become
+the stack's one where no layer's differs, and the layers' own otherwise.
 
 Adafactor's factored slots, of a parameter (A, B): `v_row` lacks the larger axis, as T5X's and optax's rule for plain
 matrices has it. T5X's scanned form follows its logical rules instead, where `v_row` always keeps the axis "embed"; the
@@ -11,6 +14,7 @@ two slots change places where that is another. (Their product does not change: b
 import itertools
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +23,8 @@ from flanx.interop.source import SLOTS, StoredArray, View
 
 _FLANX_STACK = re.compile(r"(encoder|decoder)/layers/(.+)")
 _T5X_STACK = re.compile(r"(encoder|decoder)/\1/(.+)")
+_STACKS = ((_FLANX_STACK, 0), (_T5X_STACK, 1))  # and the axis of the layers
+_KERNEL = re.compile(r"attention/(query|key|value|out)/kernel$")
 _BIAS = "relpos_bias/rel_embedding"
 
 
@@ -26,16 +32,15 @@ def param_views(stored: Mapping[str, StoredArray], prefix: str = "") -> dict[str
     """flanx's name -> view, for arrays named `prefix` + T5X's or flanx's name, stacked or not.
 
     Raises:
-      UserError: T5X's position biases differ between layers, which flanx's network has no place for.
+      UserError: arrays of one stack differ in its number of layers.
     """
+    arrays = {n.removeprefix(prefix): a for n, a in stored.items() if n.startswith(prefix)}
+    _check_stacks(arrays)
+    shared = _one_bias(arrays)
     views: dict[str, View] = {}
-    for full in stored:
-        if full.startswith(prefix):
-            name = full.removeprefix(prefix)
-            for target, axis, index in _layers(name, stored[full]):
-                views[target] = View(full, axis, index)
-            if _T5X_STACK.fullmatch(name) and name.endswith(_BIAS):
-                _check_one_bias(full, stored[full])
+    for name, array in arrays.items():
+        for target, axis, index in _layers(name, array, shared):
+            views[target] = View(prefix + name, axis, index, joined=_heads_at(name, array, axis))
     return views
 
 
@@ -95,35 +100,67 @@ def _slot_view(
 ) -> View | None:
     """The layer's part of a slot; None where the slot is a placeholder."""
     if kind in ("m", "v"):
-        return View(full, view.axis, view.index) if there == whole else None
+        return replace(view, stored=full) if there == whole else None
     if len(shape) != 2:
         return None
     kept = kept_axis(shape, kind)
     if view.axis is None:
-        return View(full) if there == (shape[kept],) else None
+        return View(full) if there == (shape[kept],) and view.joined is None else None
     layers = whole[view.axis]
+    # The vector's own axes: heads and their width where T5X has them apart.
+    own: tuple[int, ...] = (shape[kept],)
+    joined = None
+    if view.joined == kept:
+        apart = (*whole[: view.axis], *whole[view.axis + 1 :])
+        own, joined = apart[kept : kept + 2], 0
     # Stacked on axis 0 the vectors are rows; on axis 1 T5X leaves out one axis of (A, layers, B).
     axis = 0 if view.axis == 0 else 1 - kept
-    wanted = (layers, shape[kept]) if axis == 0 else (shape[kept], layers)
-    return View(full, axis, view.index) if there == wanted else None
+    wanted = (*own[:axis], layers, *own[axis:])
+    return View(full, axis, view.index, joined=joined) if there == wanted else None
 
 
-def _layers(name: str, array: StoredArray) -> list[tuple[str, int | None, int]]:
+def _layers(name: str, array: StoredArray, shared_bias: bool) -> list[tuple[str, int | None, int]]:
     """(flanx's name, axis, index) of each parameter in an array."""
-    for pattern, axis in ((_FLANX_STACK, 0), (_T5X_STACK, 1)):
+    for pattern, axis in _STACKS:
         found = pattern.fullmatch(name)
         if found and len(array.info.shape) > axis:
             stack, rest = found.groups()
-            if rest == _BIAS:
+            if rest == _BIAS and pattern is _T5X_STACK and shared_bias:
                 return [(f"{stack}/{_BIAS}", axis, 0)]
             return [(f"{stack}/layers_{i}/{rest}", axis, i) for i in range(array.info.shape[axis])]
     return [(name, None, 0)]
 
 
-def _check_one_bias(name: str, array: StoredArray) -> None:
-    values = array.read()
-    if (values != values[:, :1]).any():
-        raise UserError(
-            f"array '{name}' in {array.where} holds another position bias for each layer; flanx's T5, like the "
-            "released ones, shares one over a stack: such a checkpoint cannot be converted"
-        )
+def _heads_at(name: str, array: StoredArray, axis: int | None) -> int | None:
+    """The first of the two axes of a layer's kernel that are heads and their width; None where they are one."""
+    found = _KERNEL.search(name)
+    if not found or len(array.info.shape) - (axis is not None) != 3:
+        return None
+    return 0 if found.group(1) == "out" else 1
+
+
+def _one_bias(arrays: Mapping[str, StoredArray]) -> bool:
+    """Whether T5X's stacks have the same position bias in all of their layers."""
+    tables = (
+        array.read()
+        for name, array in arrays.items()
+        if _T5X_STACK.fullmatch(name) and name.endswith(_BIAS) and len(array.info.shape) == 3
+    )
+    return all((values == values[:, :1]).all() for values in tables)
+
+
+def _check_stacks(arrays: Mapping[str, StoredArray]) -> None:
+    """A number of layers that one array alone claims is damage; it could be a million."""
+    depths: dict[tuple[str, int], tuple[int, str]] = {}
+    for name, array in arrays.items():
+        for pattern, axis in _STACKS:
+            found = pattern.fullmatch(name)
+            if not found or len(array.info.shape) <= axis:
+                continue
+            depth = array.info.shape[axis]
+            first, other = depths.setdefault((found.group(1), axis), (depth, name))
+            if depth != first:
+                raise UserError(
+                    f"array '{name}' in {array.where} has {depth:,} layers, and '{other}' {first:,}: the checkpoint "
+                    "is damaged or mixed from two, copy it again"
+                )

@@ -7,6 +7,7 @@ from typing import Any
 import tensorstore as ts
 from etils import epath
 
+from flanx import resources
 from flanx.errors import UserError
 
 
@@ -15,10 +16,14 @@ class Place:
     """A folder.
 
     Attributes:
-      url: an absolute path or "gs://bucket/folder", without a slash at the end.
+      url: an absolute path without `..`, or "gs://bucket/folder"; made so from any path.
     """
 
     url: str
+
+    def __post_init__(self) -> None:
+        if not self.remote:
+            object.__setattr__(self, "url", str(resources.absolute(self.url)))
 
     @property
     def path(self) -> Any:

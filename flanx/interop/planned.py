@@ -111,6 +111,7 @@ def _copyable(source: Source, planned: Planned) -> PlainBytes | None:
     if (
         planned.axis is not None
         or view.axis is not None
+        or view.joined is not None
         or stored.plain is None
         or stored.info.dtype != planned.info.dtype
         or not _is_whole(stored.plain, stored.info.nbytes)
@@ -135,5 +136,5 @@ def _made(planned: Planned, piece: Callable[[str], np.ndarray]) -> np.ndarray:
     whole = np.empty(planned.info.shape, planned.info.dtype)
     layers = np.moveaxis(whole, planned.axis, 0)
     for index, name in enumerate(planned.sources):
-        layers[index] = piece(name)
+        layers[index] = piece(name).reshape(layers.shape[1:])  # T5X's stacks keep heads apart
     return whole

@@ -126,6 +126,8 @@ class Prepared:
                 copy = f"{self.request.destination}/vocabulary.model"
                 ids = extra_ids_of(self.vocabulary)
                 facts["vocabulary"]["spec"] = f"{copy}?extra_ids={ids}"
+        if source.family != "t5":
+            facts["family"] = source.family
         facts["converted_from"] = {"form": source.form, "step": source.step}
         return facts
 

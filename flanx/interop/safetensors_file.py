@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from flanx.errors import UserError
+from flanx.interop import json_text
 from flanx.interop.source import ArrayInfo, PlainBytes, StoredArray
 
 _LONGEST_HEADER = 100_000_000  # the library's own limit
@@ -37,23 +38,25 @@ def read(path: Path) -> dict[str, StoredArray]:
     """The arrays of a file; only its header is read now.
 
     Raises:
-      UserError: no such file, not a safetensors file, shorter than its header says, or a dtype that numpy has not.
+      UserError: no such file, not a safetensors file, shorter than its header says, arrays that overlap or
+        leave gaps, or a dtype that numpy has not.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing: the checkpoint is not whole, fetch that file too")
     header, start = _header(path)
-    size = path.stat().st_size
-    arrays = {}
+    size = path.stat().st_size - start
+    arrays, places = {}, []
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         try:
             dtype = _dtypes()[entry["dtype"]]
-            shape = tuple(int(n) for n in entry["shape"])
-            begin, end = (start + int(n) for n in entry["data_offsets"])
+            shape = tuple(json_text.count(n) for n in entry["shape"])
+            begin, end = (json_text.count(n) for n in entry["data_offsets"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"array '{name}' in {path} is of a kind that flanx does not read ({entry}): save it as F32 or BF16"
+                f"array '{name}' in {path} is of a kind that flanx does not read ({str(entry)[:200]}): save it as F32 "
+                "or BF16"
             ) from error
         info = ArrayInfo(shape, dtype)
         if end - begin != info.nbytes:
@@ -63,11 +66,32 @@ def read(path: Path) -> dict[str, StoredArray]:
             )
         if end > size:
             raise UserError(
-                f"array '{name}' in {path} ends at byte {end} and the file has {size}: it is truncated, fetch it again"
+                f"array '{name}' in {path} ends at byte {start + end} and the file has {start + size}: it is "
+                "truncated, fetch it again"
             )
-        read_it = functools.partial(_read_array, path, begin, info)
-        arrays[name] = StoredArray(info, str(path), read_it, PlainBytes(path, begin))
+        places.append((begin, end, name))
+        read_it = functools.partial(_read_array, path, start + begin, info)
+        arrays[name] = StoredArray(info, str(path), read_it, PlainBytes(path, start + begin))
+    _check_tiled(path, places, size)
     return arrays
+
+
+def _check_tiled(path: Path, places: list[tuple[int, int, str]], size: int) -> None:
+    """Arrays must lie one after the other, from the first byte to the last, as the format demands."""
+    last = 0
+    for begin, end, name in sorted(places):
+        if begin != last:
+            fault = "overlaps the one before it" if begin < last else "leaves a gap before it"
+            raise UserError(
+                f"array '{name}' in {path} {fault} (it begins at byte {begin} of the values, not {last}): the file is "
+                "damaged, fetch it again"
+            )
+        last = end
+    if last != size:
+        raise UserError(
+            f"{path} has {size - last} bytes after its last array, which its header does not tell of: the file is "
+            "damaged, fetch it again"
+        )
 
 
 def header_bytes(arrays: Mapping[str, ArrayInfo]) -> bytes:
@@ -97,8 +121,8 @@ def _header(path: Path) -> tuple[dict[str, dict], int]:
             content = file.read(length)
             if len(content) < length:
                 raise ValueError("it ends inside the header")
-            header = json.loads(content)
-            if not isinstance(header, dict):
+            header = json_text.parse(content)
+            if not isinstance(header, dict) or content[:1] != b"{":
                 raise ValueError("its header is no JSON object")
             return header, 8 + length
         except ValueError as error:

@@ -32,9 +32,13 @@ def expected(config: T5Config) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"token_embedder/embedding": (config.vocab_size, embed)}
     layers = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
     for stack, number in layers.items():
-        shapes[f"{stack}/{_BIAS}"] = (config.num_heads, config.relpos_buckets)
+        bias = (config.num_heads, config.relpos_buckets)
+        if not config.relpos_per_layer:
+            shapes[f"{stack}/{_BIAS}"] = bias
         for index in range(number):
             layer = f"{stack}/layers_{index}"
+            if config.relpos_per_layer:
+                shapes[f"{layer}/{_BIAS}"] = bias
             shapes |= {f"{layer}/{norm}/scale": (embed,) for norm in _NORMS[stack]}
             for attention in _ATTENTIONS[stack]:
                 for part in ("query", "key", "value"):
@@ -60,6 +64,12 @@ def check(arrays: Mapping[str, ArrayInfo], config: T5Config, where: str, told_by
     Raises:
       UserError: in one line naming all that is missing, extra, or of another shape.
     """
+    deepest = max(config.num_encoder_layers, config.num_decoder_layers)
+    if deepest > len(arrays):  # a list of their arrays could be longer than memory
+        raise UserError(
+            f"the arrays of {where} are not those of {told_by}: that has {deepest:,} layers, and there are "
+            f"{len(arrays):,} arrays"
+        )
     wanted = expected(config)
     missing = [n for n in wanted if n not in arrays]
     extra = [n for n in arrays if n not in wanted]
@@ -97,6 +107,13 @@ def infer(arrays: Mapping[str, ArrayInfo], where: str) -> tuple[T5Config, tuple[
         for stack in ("encoder", "decoder")
     }
 
+    for stack, number in layers.items():
+        if number > len(arrays):
+            raise UserError(
+                f"{where} has an array of {stack}/layers_{number - 1}, and {len(arrays):,} arrays in all: its layers "
+                "are not whole"
+            )
+
     def shape(name: str) -> tuple[int, int]:
         if name not in arrays or len(arrays[name].shape) != 2:
             there = f"is {arrays[name].shape}" if name in arrays else "is missing"
@@ -106,14 +123,16 @@ def infer(arrays: Mapping[str, ArrayInfo], where: str) -> tuple[T5Config, tuple[
         return arrays[name].shape[0], arrays[name].shape[1]
 
     vocab, embed = shape("token_embedder/embedding")
-    heads, buckets = shape(f"encoder/{_BIAS}")
+    per_layer = f"encoder/layers_0/{_BIAS}" in arrays
+    bias = f"encoder/layers_0/{_BIAS}" if per_layer else f"encoder/{_BIAS}"
+    heads, buckets = shape(bias)
     _, joined = shape("encoder/layers_0/attention/query/kernel")
     branches = [n for n in ("wi", "wi_0", "wi_1") if f"encoder/layers_0/mlp/{n}/kernel" in arrays]
     mlp, _ = shape("encoder/layers_0/mlp/wo/kernel")
     if joined % heads:
         raise UserError(
             f"array 'encoder/layers_0/attention/query/kernel' in {where} has {joined} columns, which {heads} heads "
-            f"(rows of 'encoder/{_BIAS}') do not divide: this is no T5 that flanx knows"
+            f"(rows of '{bias}') do not divide: this is no T5 that flanx knows"
         )
     activations = ("relu",) if branches == ["wi"] else ("gelu", "linear")
     config = T5Config(
@@ -127,6 +146,7 @@ def infer(arrays: Mapping[str, ArrayInfo], where: str) -> tuple[T5Config, tuple[
         mlp_activations=activations,
         logits_via_embedding="decoder/logits_dense/kernel" not in arrays,
         relpos_buckets=buckets,
+        relpos_per_layer=per_layer,
     )
     assumed = ("mlp_activations", "relpos_max_distance")
     return config, assumed

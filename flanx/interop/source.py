@@ -1,7 +1,7 @@
 """A checkpoint of any form as flanx's parameters by name: what is there without reading it, then array by array."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,22 +68,29 @@ class View:
     Attributes:
       stored: name of the array in the form's own naming.
       axis, index: the slice to take where layers are stacked; None for all of it.
-      transposed: whether the (two) axes of what was taken change places.
+      joined: the first of two axes of what was taken that become one (heads and their width); None for none.
+      transposed: whether the (two) axes of what is left change places.
     """
 
     stored: str
     axis: int | None = None
     index: int = 0
     transposed: bool = False
+    joined: int | None = None
 
     def shape(self, stored: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the view of an array of shape `stored`."""
         kept = tuple(n for i, n in enumerate(stored) if i != self.axis)
+        if self.joined is not None:
+            at = self.joined
+            kept = (*kept[:at], kept[at] * kept[at + 1], *kept[at + 2 :])
         return kept[::-1] if self.transposed else kept
 
     def take(self, array: "np.ndarray") -> "np.ndarray":
-        """The view itself; shares memory with `array`."""
+        """The view itself; shares memory with `array` where it can."""
         taken = array if self.axis is None else array.take(self.index, self.axis)
+        if self.joined is not None:
+            taken = taken.reshape(replace(self, axis=None, transposed=False).shape(taken.shape))
         return taken.T if self.transposed else taken
 
 
@@ -113,6 +120,7 @@ class Source:
       assumed: fields of `config` that the arrays could not tell (T5X's forms).
       counted: what the optimizer itself has counted, where that is another than `step` (a run of flanx that took its
         state over from another checkpoint); see `optimizer_step`.
+      family: Hugging Face's name of its kind of T5 ("t5", "mt5", "umt5"), as far as the form keeps it.
       notes: one line each on what was chosen or left out, for the user.
     """
 
@@ -129,6 +137,7 @@ class Source:
     views: Mapping[str, View] = field(repr=False)
     stored: Mapping[str, StoredArray] = field(repr=False)
     counted: int | None = None
+    family: str = "t5"
     _last: _LastRead = field(default_factory=_LastRead, repr=False, compare=False)
 
     @property

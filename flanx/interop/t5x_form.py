@@ -8,7 +8,7 @@ Inline arrays, specs with `path` at their top, arrays without `.zarray`, and spe
 disk (or the other way round) are all read: where an array lies is always told relative to the checkpoint.
 """
 
-import json
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from flanx.errors import UserError
-from flanx.interop import t5x_message, zarr_array
+from flanx.interop import json_text, t5x_message, zarr_array
 from flanx.interop.places import Place
 from flanx.interop.source import ArrayInfo, StoredArray
 
@@ -78,7 +78,7 @@ def read_tree(place: Place) -> dict[str, StoredArray]:
     if text is None:
         raise UserError(f"{place}/_METADATA is missing: the checkpoint is not whole, copy it again")
     try:
-        metadata = json.loads(text)
+        metadata = json_text.parse(text)
         paths = [
             tuple(str(key["key"]) for key in entry["key_metadata"])
             for entry in metadata["tree_metadata"].values()
@@ -92,6 +92,7 @@ def read_tree(place: Place) -> dict[str, StoredArray]:
     # Orbax says whether it wrote chunks of zeros too: then one that is not there is lost, and no zeros.
     every = bool(metadata.get("store_array_data_equal_to_fill_value"))
     ocdbt = "manifest.ocdbt" in place.children()
+    there = None if place.remote else functools.cache(lambda: zarr_array.bytes_in(place.path))
     arrays = {}
     for path in sorted(paths, key=_natural):
         name, folder = "/".join(path), place / ".".join(path)
@@ -100,7 +101,7 @@ def read_tree(place: Place) -> dict[str, StoredArray]:
         if ocdbt:
             kvstore = {"driver": "ocdbt", "base": place.kvstore(), "path": ".".join(path) + "/"}
         spec = {"driver": driver, "kvstore": kvstore, "fill_missing_data_reads": not every}
-        arrays[name] = plain or zarr_array.open_array(spec, name, str(place))
+        arrays[name] = plain or zarr_array.open_array(spec, name, str(place), there=there)
     return arrays
 
 
@@ -125,7 +126,8 @@ def _native_array(place: Place, name: str, leaf: Any) -> StoredArray:
     if bare:
         spec |= {"dtype": leaf["dtype"], "metadata": leaf["metadata"]}
     plain = None if bare or place.remote else zarr_array.open_folder(folder.path, name)
-    array = plain or zarr_array.open_array(spec, name, str(folder), trust_spec=bare)
+    there = None if place.remote else lambda: zarr_array.bytes_in(folder.path)
+    array = plain or zarr_array.open_array(spec, name, str(folder), there=there, trust_spec=bare)
     told = tuple(leaf.get("metadata", {}).get("shape", array.info.shape))
     if told != array.info.shape:
         raise UserError(

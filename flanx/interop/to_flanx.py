@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flanx import digests
 from flanx.interop import orbax_write, zarr_write
 from flanx.interop.planned import Planned, dtype_of, stacked
 from flanx.interop.source import SLOTS, ArrayInfo, PlainBytes, Source
@@ -93,6 +94,7 @@ class FlanxTarget:
         (self._folder / "flanx.json").write_text(text)
         if self._vocabulary_file is not None:
             shutil.copyfile(self._vocabulary_file, self._folder / "vocabulary.model")
+        digests.write(self._folder, ("params", "train", "flanx.json", "vocabulary.model"))
 
     def _metadata(
         self, item: str, arrays: Sequence[Planned], scalars: Mapping[str, np.ndarray]

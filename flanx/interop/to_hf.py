@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from flanx.errors import UserError
-from flanx.interop import hf_form, hf_names, safetensors_file
+from flanx.interop import hf_form, hf_names, hf_settings, safetensors_file
 from flanx.interop.planned import Planned, dtype_of
 from flanx.interop.source import ArrayInfo, PlainBytes, Source
 from flanx.interop.strips import copy_bytes, write_values
@@ -46,13 +46,14 @@ class HfTarget:
         Raises:
           UserError: activations that transformers' T5 does not have.
         """
-        if config.mlp_activations not in hf_form.PROJECTIONS:
+        if config.mlp_activations not in hf_settings.PROJECTIONS:
             raise UserError(
                 f"mlp_activations {config.mlp_activations} have no name in Hugging Face's T5: it has "
-                f"{', '.join(map(str, hf_form.PROJECTIONS))}"
+                f"{', '.join(map(str, hf_settings.PROJECTIONS))}"
             )
         self.arrays = plan(source, dtype)
         self._config, self._folder = config, folder
+        self._family = "umt5" if config.relpos_per_layer else source.family
         self._vocabulary, self._vocabulary_file = dict(vocabulary or {}), vocabulary_file
         self._files = _shards(self.arrays, shard_bytes)
         self._places: dict[str, _Place] = {}
@@ -96,7 +97,7 @@ class HfTarget:
             index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
             self._json(hf_form.INDEX, index)
         dtypes = {p.info.dtype.name for p in self.arrays}
-        self._json(hf_form.CONFIG, settings(self._config, max(dtypes)))
+        self._json(hf_form.CONFIG, settings(self._config, max(dtypes), self._family))
         ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
         self._json("generation_config.json", ids)
         if self._vocabulary_file is not None:
@@ -118,12 +119,18 @@ def plan(source: Source, dtype: str) -> list[Planned]:
     return sorted(arrays, key=lambda planned: planned.name)
 
 
-def settings(config: T5Config, dtype: str) -> dict[str, Any]:
-    """config.json. Whether logits are scaled is said twice: transformers 4 reads `tie_word_embeddings` for it."""
+def settings(config: T5Config, dtype: str, family: str = "t5") -> dict[str, Any]:
+    """config.json of a "t5", "mt5" or "umt5".
+
+    Whether logits are scaled is said twice: transformers 4 reads `tie_word_embeddings` for it.
+    """
     tied = config.logits_via_embedding
+    if family == "mt5" and tied:
+        family = "t5"  # an mT5's logits are never scaled, and those of flanx's tied network are
+    architecture = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}[family]
     return {
-        "architectures": ["T5ForConditionalGeneration"],
-        "model_type": "t5",
+        "architectures": [f"{architecture}ForConditionalGeneration"],
+        "model_type": family,
         "vocab_size": config.vocab_size,
         "d_model": config.emb_dim,
         "d_kv": config.head_dim,
@@ -133,7 +140,7 @@ def settings(config: T5Config, dtype: str) -> dict[str, Any]:
         "num_heads": config.num_heads,
         "relative_attention_num_buckets": config.relpos_buckets,
         "relative_attention_max_distance": config.relpos_max_distance,
-        "feed_forward_proj": hf_form.PROJECTIONS[config.mlp_activations],
+        "feed_forward_proj": hf_settings.PROJECTIONS[config.mlp_activations],
         "dropout_rate": config.dropout_rate,
         "layer_norm_epsilon": 1e-6,
         "initializer_factor": 1.0,

@@ -18,6 +18,7 @@ from flanx.interop.source import SLOTS, ArrayInfo, PlainBytes, Source
 
 _LAYER = re.compile(r"(encoder|decoder)/layers_(\d+)/(.+)")
 _BIAS = re.compile(r"(encoder|decoder)/relpos_bias/rel_embedding")
+_KERNEL = re.compile(r"attention/(query|key|value|out)/kernel$")
 _FACTOR_FROM = 128  # T5X's min_dim_size_to_factor
 _COMMITTED = "commit_success.txt"  # Orbax's sign of a whole checkpoint where a rename is not atomic (buckets)
 
@@ -53,7 +54,7 @@ class T5xTarget:
         self._folder = folder if named else folder / f"checkpoint_{self._step}"
         self._compress, self._orbax = compress, orbax
         self._params = _plan_params(source, dtype, scanned)
-        self._slots = _plan_slots(source, self._params, scanned)
+        self._slots = _plan_slots(source, self._params)
         self.arrays: Sequence[Planned] = [*self._params, *self._slots]
         self._inline: dict[str, np.ndarray] = {}
 
@@ -132,14 +133,17 @@ class T5xTarget:
         shape, axis = planned.info.shape, planned.axis
         layer = shape if axis is None else shape[:axis] + shape[axis + 1 :]
         # T5X factors by size, but in its scanned layers by the names of axes alone.
-        factored = len(layer) == 2 and (min(layer) >= _FACTOR_FROM if axis is None else True)
-        if not factored or _BIAS.search(planned.sources[0]):
+        factored = len(layer) > 1 and (min(layer) >= _FACTOR_FROM if axis is None else True)
+        if not factored or planned.name.endswith("/rel_embedding"):
             return {**slots, f"{place}/v": shape}
-        for kind in ("v_row", "v_col"):
-            kept = layouts.kept_axis(layer, kind)
-            slot = kind if axis is None else layouts.stacked_slot(kind, planned.sources[0], layer)
-            left_out = 1 - kept if axis is None else 2 * (1 - kept)
-            slots[f"{place}/{slot}"] = tuple(n for i, n in enumerate(shape) if i != left_out)
+        if axis is None:
+            for kind in ("v_row", "v_col"):
+                slots[f"{place}/{kind}"] = (layer[layouts.kept_axis(layer, kind)],)
+            return slots
+        # `v_row` is over the axis "embed", the last or the first, and `v_col` over all that is left.
+        embed = len(shape) - 1 if layouts.embed_axis(planned.sources[0]) else 0
+        slots[f"{place}/v_row"] = tuple(n for i, n in enumerate(shape) if i in (embed, axis))
+        slots[f"{place}/v_col"] = tuple(n for i, n in enumerate(shape) if i != embed)
         return slots
 
 
@@ -148,31 +152,53 @@ def _plan_params(source: Source, dtype: str, scanned: bool) -> list[Planned]:
     for name in source.params:
         groups.setdefault(f"target/{_stored_name(name) if scanned else name}", []).append(name)
     depth = {s: _layers(source, s) for s in ("encoder", "decoder")}
+    heads = _heads(source) if scanned else 1
     arrays = []
     for name, members in groups.items():
         info = source.params[members[0]]
-        info = ArrayInfo(info.shape, dtype_of(info, dtype))
+        shape = _apart(name, info.shape, heads) if scanned else info.shape
+        info = ArrayInfo(shape, dtype_of(info, dtype))
         arrays.append(_planned(name, info, _by_layer(members, depth, scanned), 1))
     return arrays
 
 
-def _plan_slots(source: Source, params: Sequence[Planned], scanned: bool) -> list[Planned]:
+def _plan_slots(source: Source, params: Sequence[Planned]) -> list[Planned]:
     arrays = []
     for planned in params:
         place = planned.name.replace("target/", "state/param_states/", 1)
-        first = planned.sources[0]
+        first, stack = planned.sources[0], planned.axis
         shape = source.params[first].shape
         for kind in SLOTS:
             members = tuple(f"{name}/{kind}" for name in planned.sources)
             if not all(name in source.optimizer for name in members):
                 continue
-            stored, axis = kind, 1
-            if planned.axis is not None and kind in ("v_row", "v_col"):
-                stored = layouts.stacked_slot(kind, first, shape)
-                axis = 1 - layouts.kept_axis(shape, kind)
-            info = source.optimizer[members[0]]
+            stored, axis, info = kind, 1, source.optimizer[members[0]]
+            if stack is not None:
+                layer = (*planned.info.shape[:stack], *planned.info.shape[stack + 1 :])
+                if kind in ("v_row", "v_col"):
+                    kept = layouts.kept_axis(shape, kind)
+                    stored, axis = layouts.stacked_slot(kind, first, shape), 1 - kept
+                    embed = len(layer) - 1 if layouts.embed_axis(first) else 0
+                    rest = (*layer[:embed], *layer[embed + 1 :])
+                    layer = (layer[embed],) if stored == "v_row" else rest
+                info = ArrayInfo(layer, info.dtype)
             arrays.append(_planned(f"{place}/{stored}", info, members, axis))
     return arrays
+
+
+def _apart(name: str, shape: tuple[int, ...], heads: int) -> tuple[int, ...]:
+    """A layer's shape in T5X's scanned network, which keeps heads and their width apart."""
+    found = _KERNEL.search(name)
+    if not found:
+        return shape
+    if found.group(1) == "out":
+        return (heads, shape[0] // heads, shape[1])
+    return (shape[0], heads, shape[1] // heads)
+
+
+def _heads(source: Source) -> int:
+    """Attention heads: rows of a position bias."""
+    return next(a.shape[0] for name, a in source.params.items() if name.endswith("/rel_embedding"))
 
 
 def _planned(name: str, info: ArrayInfo, members: tuple[str, ...], axis: int) -> Planned:

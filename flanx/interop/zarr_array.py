@@ -6,8 +6,9 @@ that order: as a transpose, which costs nothing to write to a form that keeps it
 
 import functools
 import itertools
-import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import tensorstore as ts
 
 from flanx.errors import UserError
+from flanx.interop import json_text
 from flanx.interop.source import ArrayInfo, PlainBytes, StoredArray
 from flanx.interop.zarr_write import part_of
 
@@ -25,8 +27,26 @@ def context() -> ts.Context:
     return ts.Context({"cache_pool": {"total_bytes_limit": 0}})
 
 
+# How many bytes of an array a byte of its files can stand for: zstd, the best of the codecs, packs 128 KiB of one value
+# into some 4 bytes. Small arrays are let be.
+_MOST_PACKED, _MOST_PLAIN = 2**17, 16
+_SMALL = 2**20
+
+
+def bytes_in(folder: Path) -> int:
+    """Of all files in a folder and the folders in it."""
+    return sum(
+        (Path(place) / file).stat().st_size for place, _, files in os.walk(folder) for file in files
+    )
+
+
 def open_array(
-    spec: dict[str, Any], name: str, where: str, *, trust_spec: bool = False
+    spec: dict[str, Any],
+    name: str,
+    where: str,
+    *,
+    there: Callable[[], int] | None = None,
+    trust_spec: bool = False,
 ) -> StoredArray:
     """An array that TensorStore can open; only its metadata is read now.
 
@@ -34,6 +54,7 @@ def open_array(
       spec: TensorStore's, of the driver "zarr" or "zarr3".
       name: the array's, for messages.
       where: its file or folder, for messages.
+      there: bytes of the files that it lies in, among others; None where they are not on this machine.
       trust_spec: the metadata in `spec` stand for a `.zarray` that is not there.
 
     Raises:
@@ -44,6 +65,8 @@ def open_array(
     except Exception as error:
         raise _damaged(name, where, error) from error
     info = ArrayInfo(tuple(opened.shape), np.dtype(opened.dtype.numpy_dtype))
+    if there is not None:
+        _check_size(name, where, info, there, _MOST_PACKED)
 
     def read() -> np.ndarray:
         try:
@@ -64,13 +87,14 @@ def open_folder(folder: Path, name: str) -> StoredArray | None:
     if not file.is_file():
         return None
     try:
-        metadata = json.loads(file.read_text())
-        shape, chunks = tuple(metadata["shape"]), tuple(metadata["chunks"])
+        metadata = json_text.parse(file.read_bytes())
+        shape = tuple(json_text.count(n) for n in metadata["shape"])
+        chunks = tuple(json_text.count(n) for n in metadata["chunks"])
         plain = metadata["compressor"] is None and metadata["filters"] is None
         kind, columns = metadata["dtype"], metadata["order"] == "F"
         separator = metadata.get("dimension_separator", ".")
-        if not all(isinstance(n, int) for n in (*shape, *chunks)) or separator not in (".", "/"):
-            raise ValueError(f"shape {shape}, chunks {chunks}, separator {separator!r}")
+        if separator not in (".", "/"):
+            raise ValueError(f"separator {separator!r}")
         whole = all(c > 0 and n % c == 0 for n, c in zip(shape, chunks, strict=True))
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(name, str(folder), error) from error
@@ -79,6 +103,7 @@ def open_folder(folder: Path, name: str) -> StoredArray | None:
     import ml_dtypes
 
     info = ArrayInfo(shape, np.dtype(ml_dtypes.bfloat16 if kind == "bfloat16" else kind))
+    _check_size(name, str(folder), info, lambda: bytes_in(folder), _MOST_PLAIN)
     read = functools.partial(_read_plain, folder, name, info, chunks, separator, columns)
     chunk = folder / (separator.join("0" * len(shape)) or "0")
     together = PlainBytes(chunk, 0, columns) if shape == chunks else None
@@ -126,6 +151,17 @@ def _fill(file: Path, array: np.ndarray, name: str) -> None:
         raise UserError(
             f"array '{name}': {file} has {file.stat().st_size} bytes instead of {size}, it is damaged: "
             "copy the checkpoint again"
+        )
+
+
+def _check_size(
+    name: str, where: str, info: ArrayInfo, there: Callable[[], int], most: int
+) -> None:
+    """Refuses metadata that speak of far more than the files can hold, before memory is asked for."""
+    if info.nbytes > _SMALL and info.nbytes > most * (held := there()):
+        raise UserError(
+            f"array '{name}' in {where} is {info.shape} {info.dtype} by its metadata, {info.nbytes:,} bytes, and its "
+            f"files have {held:,}: it is damaged, copy the checkpoint again"
         )
 
 

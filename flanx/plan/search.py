@@ -4,10 +4,13 @@ Each compilation has a process of its own, so that the memory of one is back bef
 """
 
 import multiprocessing
+import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from flanx import child_process
 from flanx.errors import UserError
 from flanx.plan import roofline, settings
 from flanx.plan.estimate import estimate
@@ -102,9 +105,14 @@ def compile_apart(config: TrainConfig, where: Topology) -> Facts:
       UserError: as `compile_step` does; or the process was ended from outside, for want of memory as a rule.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    path = [os.path.abspath(entry) for entry in sys.path]
+    with ProcessPoolExecutor(
+        1, mp_context=context, initializer=child_process.import_from, initargs=(path,)
+    ) as pool:
         try:
-            return pool.submit(_compile, config, where).result()
+            with child_process.safe_start():
+                compiled = pool.submit(_compile, config, where)
+            return compiled.result()
         except BrokenProcessPool as error:
             raise UserError(
                 "the compiling process was ended from outside, perhaps for want of memory; close other programs, or "

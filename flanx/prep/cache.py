@@ -12,7 +12,7 @@ from flanx.data import temporary
 from flanx.data.manifest import Entry, Manifest
 from flanx.data.request import StoreRequest, safe_name
 from flanx.errors import UserError
-from flanx.prep import lock, server
+from flanx.prep import lock, registered, server
 from flanx.prep import progress as displays
 from flanx.prep.filtering import mixture
 from flanx.prep.inputs import Inputs
@@ -63,12 +63,14 @@ def cache(
     wanted = list(requests)
     for request in wanted:
         _refuse_address(request.cache_dir)
-    ready = [None if verify or force else manifests.ready(request) for request in wanted]
-    plans = {
-        i: plan(request, force=force, verify=verify)
-        for i, request in enumerate(wanted)
-        if ready[i] is None
-    }
+    ready: list[Manifest | None] = []
+    plans: dict[int, Plan] = {}
+    for i, request in enumerate(wanted):
+        there = None if verify or force else manifests.whole(request)
+        planned = plan(request, force=force, verify=verify)
+        if there is None or not _stands_for(there, planned):
+            there, plans[i] = None, planned
+        ready.append(there)
     inputs = _inputs(plans.values())
     todo = jobs(plans.values(), server.core_count() if workers is None else workers)
     with contextlib.ExitStack() as stack:
@@ -91,11 +93,26 @@ def cache(
                 with _space(request, "leaving out duplicates"):
                     distinct = mixture.without_duplicates(plans[i], results, shown)
                 manifest = _manifest(plans[i], distinct, inputs, shown)
-                manifest = replace(manifest, unread=_unread(plans[i], results, manifest))
+                manifest = replace(
+                    manifest,
+                    unread=_unread(plans[i], results, manifest),
+                    plan=registered.fingerprint_with(
+                        plans[i], [results[unit.identity].path for unit in plans[i].units]
+                    ),
+                    tensorflow=registered.took_tensorflow(),
+                )
                 with _space(request, "writing the manifest"):
                     manifest.save(request.manifest_path)
             found.append(manifest)
     return found
+
+
+def _stands_for(there: Manifest, planned: Plan) -> bool:
+    """Whether what is registered now is what the manifest was made of; a task without its data says so as it is run."""
+    try:
+        return not there.plan or there.plan == registered.fingerprint_of(planned)
+    except UserError:
+        return False
 
 
 def _run(todo: Sequence[Job], workers: int, progress: Progress, run: Run) -> Results:
@@ -240,6 +257,11 @@ def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> 
     selected = [one for one in p.selected if one.task not in empty]
     counts = {one.task: int(found[one.task].meta["examples"]) for one in selected}
     rates = registry.rates(selected, counts)
+    if not any(rates.values()):
+        raise UserError(
+            f"'{request.mixture}' ({request.split}): the rate of every task is 0, so there is nothing to draw; "
+            "give one of its parts a rate above 0"
+        )
     entries = tuple(
         _entry(one.task, one.spec, found[one.task], rates[one.task]) for one in selected
     )

@@ -3,10 +3,10 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flanx import registry, resources
 from flanx.data import vocabulary
@@ -73,6 +73,13 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
             say=notes.append,
         )
     )
+    if request.datasets_of is not None:
+        kept = _datasets(request.mixture, request.datasets_of, request.seed, request.data_dir)
+        selected = tuple(one for one in selected if one.dataset in kept)
+        if not selected:
+            raise UserError(
+                f"'{request.mixture}': none of the {len(kept)} datasets trained on has the split '{request.split}'"
+            )
     spec = _vocabulary_spec(request, selected)
     words = vocabulary.load(spec, request.data_dir)
     units = tuple(
@@ -117,6 +124,14 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
     )
 
 
+def _datasets(
+    mixture: str, selection: Mapping[str, Any], seed: int, data_dir: str | None
+) -> frozenset[str]:
+    """Datasets of another selection of a mixture: those trained on, for a suite that asks them."""
+    chosen = registry.resolve(mixture, seed=seed, data_dir=data_dir, **selection)
+    return frozenset(one.dataset for one in chosen)
+
+
 def _data_files(one: "Selected", request: StoreRequest) -> tuple[str, ...]:
     if one.spec is not None:
         return tuple(one.spec.files(request.split, request.data_dir))
@@ -137,7 +152,8 @@ def _vocabulary_spec(request: StoreRequest, selected: Sequence["Selected"]) -> s
             own.setdefault(one.spec.vocabulary, one.task)
     if request.vocabulary is None and not own:
         raise UserError(
-            f"'{request.mixture}' names no vocabulary of its own: set VOCABULARY to a SentencePiece model"
+            f"'{request.mixture}' names no vocabulary of its own: set VOCABULARY (--vocabulary) to a "
+            "SentencePiece model"
         )
     # The largest set of sentinels first: a vocabulary without any is part of one with some.
     loaded = {spec: vocabulary.load(spec, request.data_dir) for spec in own}

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import TextIO
 
+from flanx.terminal import printable
+
 _SECONDS = 5.0  # between plain lines
 
 
@@ -112,7 +114,7 @@ class Lines(Progress):
         self._say_if_due()
 
     def warn(self, text: str) -> None:
-        print(f"cache: {text}", file=self._stream, flush=True)
+        print(f"cache: {printable(text)}", file=self._stream, flush=True)
 
     def doing(self, text: str) -> None:
         if time.monotonic() - self._said >= _SECONDS:
@@ -149,7 +151,7 @@ class Bar(Progress):
             progress.TextColumn("cache"),
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
-            progress.TextColumn("tasks · {task.fields[pace]} · {task.fields[name]}"),
+            progress.TextColumn("tasks · {task.fields[pace]} · {task.fields[name]}", markup=False),
             progress.TimeElapsedColumn(),
             console=Console(stderr=True),
         )
@@ -169,7 +171,7 @@ class Bar(Progress):
         self._show(0, name)
 
     def warn(self, text: str) -> None:
-        self._bar.console.print(f"cache: {text}", markup=False, highlight=False)
+        self._bar.console.print(f"cache: {printable(text)}", markup=False, highlight=False)
 
     def doing(self, text: str) -> None:
         self._show(0, text)
@@ -182,7 +184,7 @@ class Bar(Progress):
 
     def _show(self, done: int, name: str) -> None:
         if self._task is not None:
-            self._bar.update(self._task, advance=done, pace=str(self._pace), name=name)
+            self._bar.update(self._task, advance=done, pace=str(self._pace), name=printable(name))
 
 
 def _duration(seconds: float) -> str:

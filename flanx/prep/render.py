@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from flanx.data.long_texts import heads
 from flanx.data.store import Example
 from flanx.data.vocabulary import Vocabulary
 from flanx.prep.filtering.sieve import Sieve
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from flanx.prep.unit import Unit
     from flanx.registry import TaskSpec
 
-_BATCH = 256  # texts a call to the tokeniser
+_BATCH = 256  # texts a call to the tokeniser, or fewer where they are long:
+_BATCH_CHARACTERS = 1 << 22
 
 
 def examples(
@@ -52,7 +54,7 @@ def renderer(spec: "TaskSpec", unit: "Unit", vocabulary: Vocabulary) -> Renderer
 
 def numbered_rows(spec: "TaskSpec", unit: "Unit") -> Iterator[tuple[int, Row]]:
     """The rows of the unit's split with their places."""
-    rows = spec.source.rows(unit.split, unit.data_dir)
+    rows = spec.rows(unit.split, unit.data_dir)
     return enumerate(itertools.islice(rows, unit.max_examples))
 
 
@@ -64,18 +66,10 @@ def of_rows(
     sieve: Sieve | None = None,
 ) -> Iterator[Example]:
     """Renders and tokenises rows that come with their places in the split."""
-    for batch in _batches(rows):
-        rendered = []
-        fields = []
-        for index, row in batch:
-            one = render(index, row)
-            if isinstance(one, Dropped):
-                tally.dropped[one.reason] += 1
-            else:
-                rendered.append(one)
-                wanted = sieve is not None and sieve.needs_fields
-                fields.append(render.fields(index, row) if wanted else None)
-        yield from _tokenised(rendered, fields, vocabulary, tally, sieve)
+    for batch in _batches(rows, render, tally):
+        wanted = sieve is not None and sieve.needs_fields
+        fields = [render.fields(one.index, row) if wanted else None for one, row in batch]
+        yield from _tokenised([one for one, _ in batch], fields, vocabulary, tally, sieve)
 
 
 def _tokenised(
@@ -85,23 +79,24 @@ def _tokenised(
     tally: Tally,
     sieve: Sieve | None,
 ) -> Iterator[Example]:
-    inputs = vocabulary.encode_batch([row.inputs for row in rendered])
-    targets = vocabulary.encode_batch([row.targets for row in rendered])
+    lengths = tally.lengths
+    inputs = heads(vocabulary, [row.inputs for row in rendered], lengths["inputs"])
+    targets = heads(vocabulary, [row.targets for row in rendered], lengths["targets"])
     end = vocabulary.eos_id
-    for row, own, input_ids, target_ids in zip(rendered, fields, inputs, targets, strict=True):
-        if not target_ids:
+    for row, own, asked, answered in zip(rendered, fields, inputs, targets, strict=True):
+        if not answered.tokens:
             tally.dropped[EMPTY_TARGET] += 1
             continue
         if sieve is not None:
-            tokens = (len(input_ids), len(target_ids))
+            tokens = (asked.tokens, answered.tokens)
             why = sieve.reason(row.index, row.inputs, row.targets, tokens, own, row.options)
             if why is not None:
                 tally.dropped[why] += 1
                 continue
         tally.kept += 1
         yield Example(
-            inputs=tally.fit("inputs", [*input_ids, end], end),
-            targets=tally.fit("targets", [*target_ids, end], end),
+            inputs=tally.fit("inputs", [*asked.ids, end], end, asked.tokens + 1),
+            targets=tally.fit("targets", [*answered.ids, end], end, answered.tokens + 1),
             example_id=row.index,
             template=row.template,
             inputs_text=row.inputs,
@@ -110,7 +105,21 @@ def _tokenised(
         )
 
 
-def _batches(rows: Iterable[tuple[int, Row]]) -> Iterator[list[tuple[int, Row]]]:
-    iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, _BATCH)):
+def _batches(
+    rows: Iterable[tuple[int, Row]], render: Renderer, tally: Tally
+) -> Iterator[list[tuple[Rendered, Row]]]:
+    """Rows that make examples, rendered, in lists that are neither long nor large."""
+    batch: list[tuple[Rendered, Row]] = []
+    size = 0
+    for index, row in rows:
+        one = render(index, row)
+        if isinstance(one, Dropped):
+            tally.dropped[one.reason] += 1
+            continue
+        batch.append((one, row))
+        size += len(one.inputs) + len(one.targets)
+        if len(batch) == _BATCH or size > _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
         yield batch

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 from multiprocessing.context import BaseContext
 
+from flanx import child_process
+
 # What every worker needs, read once.
 _PRELOADED = ["flanx.prep.unit", "sentencepiece"]
 
@@ -21,7 +23,9 @@ def start() -> BaseContext:
 
         forkserver.set_forkserver_preload(_PRELOADED)
         try:
-            forkserver.ensure_running()
+            # Where the user kills this process, its resource tracker cleans up; that is no news.
+            with child_process.safe_start(quiet=["resource_tracker"]):
+                forkserver.ensure_running()
             return multiprocessing.get_context("forkserver")
         except OSError:  # its socket's path is too long under this TMPDIR, say
             pass

@@ -177,9 +177,10 @@ def _run(unit: Unit) -> tuple[Result, Ending | None]:
     _load_tasks(unit.mixture, unit.imports)
     words = vocabulary.load(unit.vocabulary, unit.data_dir)
     key, made_of = store_key(unit, words)
-    path = f"{safe_name(unit.task)}/{safe_name(unit.split)}-{key}"
+    path = _path(unit, key)
     folder = Path(unit.cache_dir) / path
     place = parts.folder(unit, key)
+    _refuse_links(folder.parent, folder, place)
     temporary.sweep(folder.parent)
     repaired = None
     if unit.force:
@@ -214,6 +215,16 @@ def _run(unit: Unit) -> tuple[Result, Ending | None]:
     return result, end
 
 
+def _refuse_links(*folders: Path) -> None:
+    """Whoever shares the cache folder must not lead what is written, or removed, to another place."""
+    for folder in folders:
+        if folder.is_symlink():
+            raise UserError(
+                f"{folder} is a symbolic link, which a cache folder holds none of; remove it, or set "
+                "CACHE_DIR to another folder"
+            )
+
+
 def meta_of(folder: Path, verify: bool = False) -> dict[str, Any]:
     """The meta.json of a task's store that is there.
 
@@ -238,6 +249,15 @@ def _parts(unit: Unit, place: Path) -> list[store.TaskStore] | None:
         return None if unit.parts is None else parts.opened(place, unit.parts)
     except store.StoreDamaged:
         return None
+
+
+def store_path(unit: Unit, words: Vocabulary) -> str:
+    """The folder of the unit's store as things are now, relative to the cache folder; nothing is made."""
+    return _path(unit, store_key(unit, words)[0])
+
+
+def _path(unit: Unit, key: str) -> str:
+    return f"{safe_name(unit.task)}/{safe_name(unit.split)}-{key}"
 
 
 def store_key(unit: Unit, words: Vocabulary) -> tuple[str, dict[str, Any]]:
@@ -282,7 +302,7 @@ def store_key(unit: Unit, words: Vocabulary) -> tuple[str, dict[str, Any]]:
 
 _PREPARING = (
     *("unit.py", "parts.py", "render.py", "seqio_tasks.py", "tally.py"),
-    "../data/vocabulary.py",
+    *("../data/vocabulary.py", "../data/long_texts.py"),
 )
 
 

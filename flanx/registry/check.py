@@ -1,5 +1,6 @@
 """What is wrong with a task before a model is trained on it: `flanx tasks check`, and the tests of a task file."""
 
+import hashlib
 import itertools
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,16 +8,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from flanx.errors import UserError
 from flanx.registry.exemplars import answer_names, identity, identity_names
 from flanx.registry.leaks import lists_options, names_options
-from flanx.registry.rendering import Dropped, Rendered, Renderer
+from flanx.registry.rendering import Dropped, Rendered
+from flanx.registry.row_errors import RowError
+from flanx.registry.sources import Row
 from flanx.registry.spec import TaskSpec
 from flanx.registry.template import EXEMPLARS, OPTIONS, Template
+from flanx.registry.values import Drop
 
 # Rows of a split that are compared with each other and with the train split.
 MAX_ROWS = 200_000
 # A template is drawn this many times on average before it counts as never used.
 DRAWS_A_TEMPLATE = 16
+_SHOWN_CHARACTERS = 8
+_SHOWN_TARGET = 60
 # Few-shot examples are dropped by design where nothing fits beside the query.
 _BY_DESIGN = frozenset({"no exemplar fits the inputs"})
 
@@ -73,12 +80,13 @@ def find(
     Args:
       imports: modules that register tasks of your own.
       data_dir: where relative data files are looked up; None for FLANX_DATA_DIR.
-      vocabulary: anything with `encode(text)`; None for each task's own. Without either no target is measured.
+      vocabulary: anything with `encode(text)`, and `unk_id` if it has one; None for each task's own. Without either no
+        target is measured.
       feature_lengths: most tokens of inputs and targets, EOS included.
       max_examples: examples rendered of each task and split, None for all.
 
     Raises:
-      UserError: nothing has that name, or the data is missing or malformed.
+      UserError: nothing has that name, or a vocabulary cannot be read. What is wrong with the data is a problem found.
     """
     from flanx.registry import load_for, specs_of
 
@@ -110,37 +118,85 @@ def check(
             seen.add(spec.dataset)
             _check_rows(spec, found, data_dir)
         _check_templates(spec, found)
+        task = _Task(
+            spec,
+            tokeniser(spec, vocabulary, data_dir),
+            dict(feature_lengths or {}),
+            seed,
+            data_dir,
+        )
         used: set[int] = set()
         drawn = 0
-        words = tokeniser(spec, vocabulary, data_dir)
         for split in spec.splits:
-            render = spec.renderer(
-                split,
-                feature_lengths=feature_lengths,
-                vocabulary=words,
-                seed=seed,
-                data_dir=data_dir,
-            )
-            rows = itertools.islice(spec.source.rows(split, data_dir), max_examples)
-            target_length = (feature_lengths or {}).get("targets")
-            for index, row in enumerate(rows):
-                example = render(index, row)
-                if isinstance(example, Dropped):
-                    if example.reason not in _BY_DESIGN:
-                        where = partial(spec.source.where, split, index, data_dir)
-                        found.add(spec.name, split, f"dropped: {example.reason}", where)
-                    continue
+            for example in _examples(task, split, max_examples, found):
                 used.add(example.template)
                 drawn += 1
-                for kind, text in _faults(
-                    spec, example, render.fields(index, row), words, target_length
-                ):
-                    found.add(spec.name, split, kind, partial(_short, text))
         if drawn >= DRAWS_A_TEMPLATE * len(spec.templates):
             for number in sorted(set(range(len(spec.templates))) - used):
                 unused = f"{number}: {spec.templates[number]}"
                 found.add(spec.name, "", "template never used", unused.__str__)
     return list(found.problems.values())
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task with what its examples are made and measured with."""
+
+    spec: TaskSpec
+    vocabulary: Any
+    lengths: Mapping[str, int]
+    seed: int
+    data_dir: str | None
+
+
+def _examples(
+    task: _Task, split: str, max_examples: int | None, found: _Found
+) -> Iterator[Rendered]:
+    """The split's examples, after their faults and those of rows that make none are noted."""
+    spec = task.spec
+    render = spec.renderer(
+        split,
+        feature_lengths=task.lengths,
+        vocabulary=task.vocabulary,
+        seed=task.seed,
+        data_dir=task.data_dir,
+    )
+    for index, row in enumerate(_readable(spec, split, max_examples, task.data_dir)):
+        where = partial(spec.source.where, split, index, task.data_dir)
+        try:
+            fields = render.fields(index, row)
+        except (Drop, RowError) as error:
+            if (
+                isinstance(error, Drop) or index >= MAX_ROWS
+            ):  # else a fault of the dataset, noted there
+                found.add(spec.name, split, f"dropped: {error}", where)
+            continue
+        try:
+            example = render(index, row)
+        except RowError as error:
+            found.add(spec.name, split, error.kind, error.__str__)
+            continue
+        except UserError as error:  # of the task as a whole: the rest fails alike
+            found.add(spec.name, split, "cannot be rendered", error.__str__)
+            return
+        if isinstance(example, Dropped):
+            if example.reason not in _BY_DESIGN:
+                found.add(spec.name, split, f"dropped: {example.reason}", where)
+            continue
+        yield example
+        for kind, text in _faults(task, example, fields):
+            found.add(spec.name, split, kind, partial(_short, text))
+
+
+def _readable(
+    spec: TaskSpec, split: str, most: int | None, data_dir: str | None, found: _Found | None = None
+) -> Iterator[Row]:
+    """The split's rows as far as they can be read; what ends them is noted in `found`, if given."""
+    try:
+        yield from itertools.islice(spec.rows(split, data_dir), most)
+    except UserError as error:
+        if found is not None:
+            found.add(spec.dataset, split, "cannot be read", error.__str__)
 
 
 def tokeniser(spec: TaskSpec, given: Any, data_dir: str | None) -> Any:
@@ -152,20 +208,13 @@ def tokeniser(spec: TaskSpec, given: Any, data_dir: str | None) -> Any:
     return vocabulary.load(spec.vocabulary, data_dir)
 
 
-def _faults(
-    spec: TaskSpec,
-    example: Rendered,
-    fields: Mapping[str, Any],
-    vocabulary: Any,
-    target_length: int | None,
-) -> Iterator[tuple[str, str]]:
+def _faults(task: _Task, example: Rendered, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(kind, text that shows it) of each fault of one example."""
+    spec = task.spec
     if not example.targets.strip():
         yield "empty target", example.inputs
-    if vocabulary is not None and target_length is not None:
-        tokens = len(vocabulary.encode(example.targets)) + 1
-        if tokens > target_length:
-            yield f"target longer than {target_length} tokens", example.targets
+    if task.vocabulary is not None:
+        yield from _target_tokens(task, example.targets)
     options = fields.get("options")
     if not options or spec.type == "inv":
         return
@@ -181,6 +230,21 @@ def _faults(
         yield "options missing from the input", example.inputs
 
 
+def _target_tokens(task: _Task, target: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with a target's tokens: too many, or some that stand for no piece of the vocabulary."""
+    words, most = task.vocabulary, task.lengths.get("targets")
+    ids = words.encode(target)
+    if most is not None and len(ids) + 1 > most:
+        yield f"target longer than {most} tokens", target
+    if (unknown := getattr(words, "unk_id", None)) in ids:
+        characters = [one for one in dict.fromkeys(target) if unknown in words.encode(one)]
+        shown = " ".join(map(repr, characters[:_SHOWN_CHARACTERS])) or "pieces"
+        yield (
+            "target with pieces unknown to the vocabulary, which the model can neither read nor write",
+            f"{shown} in {target[:_SHOWN_TARGET]}",
+        )
+
+
 def _check_templates(spec: TaskSpec, found: _Found) -> None:
     for number, template in enumerate(spec.templates):
         if template.target_fields and template.target_fields <= template.input_fields:
@@ -191,14 +255,21 @@ def _check_templates(spec: TaskSpec, found: _Found) -> None:
 def _check_rows(spec: TaskSpec, found: _Found, data_dir: str | None) -> None:
     """Rows that occur twice in a split, and train rows that occur in another."""
     asked, answered = identity_names(spec.templates), answer_names(spec.templates)
-    train: set[tuple[str, ...]] = set()
+    train: set[bytes] = set()
     for split in sorted(spec.splits, key=lambda name: name != "train"):
         render = spec.renderer(split, data_dir=data_dir)
-        met: set[tuple[str, ...]] = set()
-        for index, fields in _rows(spec, split, render, data_dir):
+        met: set[bytes] = set()
+        for index, row in enumerate(_readable(spec, split, MAX_ROWS, data_dir, found)):
             where = partial(spec.source.where, split, index, data_dir)
-            question = identity(fields, asked)
-            whole = (*question, *identity(fields, answered))
+            try:
+                fields = render.fields(index, row)
+            except Drop:
+                continue
+            except RowError as error:
+                found.add(spec.dataset, split, error.kind, error.__str__)
+                continue
+            question = _digest(identity(fields, asked))
+            whole = _digest((question.hex(), *identity(fields, answered)))
             if whole in met:
                 found.add(spec.dataset, split, "duplicate row", where)
             met.add(whole)
@@ -208,11 +279,13 @@ def _check_rows(spec: TaskSpec, found: _Found, data_dir: str | None) -> None:
                 found.add(spec.dataset, split, "train row", where)
 
 
-def _rows(
-    spec: TaskSpec, split: str, render: Renderer, data_dir: str | None
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for index, row in enumerate(itertools.islice(spec.source.rows(split, data_dir), MAX_ROWS)):
-        yield index, render.fields(index, row)
+def _digest(texts: Iterable[str]) -> bytes:
+    """Stands for the texts where they are compared: of 200,000 rows the texts themselves may be large."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass"))
+        digest.update(b"\x1f")
+    return digest.digest()
 
 
 def _literal(template: Template) -> str:
@@ -230,5 +303,7 @@ def _query(template: Template, fields: Mapping[str, Any]) -> str:
 
 
 def _short(text: str, length: int = 160) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= length else f"{shown[: length // 2]} ... {shown[-length // 2 :]}"
+    if len(text) <= length:
+        return repr(text)
+    half = length // 2
+    return f"{repr(text[:half])[:half]} ... {repr(text[-half:])[-half:]}"

@@ -1,6 +1,7 @@
 """Where exemplars come from: the train split's pool, or the row itself; never the query nor its double."""
 
 import heapq
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,10 @@ from typing import Any
 from flanx.registry.draws import Draws, fraction
 from flanx.registry.sources import Row, RowSource
 from flanx.registry.template import RESERVED, Template
+from flanx.registry.texts import plain
+
+_PIECE = 1 << 20  # characters that are split into words at once
+_SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,21 @@ def answer_names(templates: Sequence[Template]) -> tuple[str, ...]:
 
 def identity(fields: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
     """The values of the named fields, white space evened out."""
-    return tuple(" ".join(str(fields.get(name, "")).split()) for name in names)
+    return tuple(_even(str(fields.get(name, ""))) for name in names)
+
+
+def _even(text: str) -> str:
+    """White space evened out, piece by piece: the words of a long text take many times its memory."""
+    if len(text) <= _PIECE:
+        return " ".join(text.split())
+    pieces = []
+    start = 0
+    while start < len(text):
+        space = _SPACE.search(text, start + _PIECE)
+        end = space.start() if space else len(text)
+        pieces.append(" ".join(text[start:end].split()))
+        start = end
+    return " ".join(filter(None, pieces))
 
 
 def read_pool(
@@ -113,5 +132,5 @@ def draw_from_row(
             break
         shared = [name for name in names if name in given[place]]
         if not shared or identity(given[place], shared) != identity(fields, shared):
-            chosen.append({**fields, **given[place]})
+            chosen.append({**fields, **plain(given[place])})
     return chosen

@@ -41,9 +41,16 @@ class FewShot:
     def __post_init__(self) -> None:
         for name in ("own", "items", "separators", "counts"):
             value = getattr(self, name)
+            if isinstance(value, (str, int)):
+                raise UserError(f"FewShot: {name} is {value!r}; give a list, [{value!r}] say")
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
         numbers = (self.max_exemplars, *self.own, *(self.counts or ()))
+        for number in (*numbers, self.reserve, self.pool):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise UserError(f"FewShot: {number!r} is no whole number")
+        if self.pool < 1 or self.reserve < 0:
+            raise UserError("FewShot: pool must be at least 1, and reserve at least 0")
         if min(numbers) < 1:
             raise UserError(f"FewShot: {min(numbers)} exemplars; a few-shot example has at least 1")
         if not self.own or not self.separators or self.counts == ():

@@ -54,6 +54,8 @@ def _names_in_source(code: CodeType) -> frozenset[str] | None:
     returned = [statement.value for statement in own if isinstance(statement, ast.Return)]
     names: set[str] = set()
     for value in returned:
+        if value is not None and _is_none(value):
+            continue  # leaves a row out
         if isinstance(value, ast.Name):
             keys = _keys_of_variable(value.id, own)
         else:
@@ -61,12 +63,15 @@ def _names_in_source(code: CodeType) -> frozenset[str] | None:
         if keys is None:
             return None
         names |= keys
-    return frozenset(names) if returned else None
+    return frozenset(names) if names else None
 
 
 def _dict_keys(node: ast.expr | None) -> frozenset[str] | None:
     """Keys of `{"a": ...}` or `dict(a=...)`; None where one of them is not plain."""
     if isinstance(node, ast.IfExp):
+        nothing = [_is_none(node.body), _is_none(node.orelse)]
+        if any(nothing):  # `{...} if ... else None`, which leaves a row out
+            return None if all(nothing) else _dict_keys(node.orelse if nothing[0] else node.body)
         first, second = _dict_keys(node.body), _dict_keys(node.orelse)
         return None if first is None or second is None else first | second
     if isinstance(node, ast.Dict):
@@ -87,6 +92,10 @@ def _dict_keys(node: ast.expr | None) -> frozenset[str] | None:
             return None
         return frozenset(keyword.arg for keyword in node.keywords if keyword.arg)
     return None
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _keys_of_variable(variable: str, statements: list[ast.stmt]) -> frozenset[str] | None:

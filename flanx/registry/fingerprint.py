@@ -40,25 +40,42 @@ def code_files(*things: Any) -> tuple[str, ...]:
     return tuple(sorted(file for file in walk.files if not file.startswith("<")))
 
 
+_file_hashes: dict[
+    tuple[str, int, int], str
+] = {}  # by path, size and time: a changed file is another
+
+
 def file_hash(path: str) -> str:
     """SHA-256 of a file's content, kept as long as the file's size and time stand."""
+    name = _state(path)
+    if name not in _file_hashes:
+        with open(path, "rb") as file:
+            _file_hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _file_hashes[name]
+
+
+def remember_file_hash(path: str, sha256: str) -> None:
+    """Spares `file_hash` a file whose checksum is known, so that a mixture is looked through without reading it."""
+    _file_hashes[_state(path)] = sha256
+
+
+def _state(path: str) -> tuple[str, int, int]:
     status = os.stat(path)
-    return _file_hash(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.cache
-def _file_hash(path: str, size: int, mtime_ns: int) -> str:
-    del size, mtime_ns  # a changed file is another entry
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
 
 
 @functools.cache
 def engine_hash() -> str:
     """Hash of the code that reads and renders, so that a change in it makes new stores."""
     folder = os.path.dirname(__file__)
-    reading = ("sources", "natural_instructions", "held_out", "seqio_rows", "field_names", "spec")
-    rendering = ("draws", "exemplars", "few_shot", "options", "rendering", "template", "values")
+    reading = (
+        *("sources", "text_files", "json_rows", "parquet_rows", "natural_instructions", "held_out"),
+        *("seqio_rows", "field_names", "spec"),
+    )
+    rendering = (
+        *("draws", "exemplars", "few_shot", "options", "rendering", "template", "values"),
+        *("texts", "choices", "row_errors"),
+    )
     parts = (*reading, *rendering, "fingerprint")
     return code_hash([file_hash(os.path.join(folder, f"{part}.py")) for part in parts])
 
@@ -123,7 +140,7 @@ class _Walk:
         yield from self._pieces(code.co_consts)
 
     def _function(self, function: FunctionType) -> Iterable[str]:
-        if _is_foreign(function.__code__.co_filename):
+        if is_foreign(function.__code__.co_filename):
             yield f"foreign:{function.__module__}.{function.__qualname__}"
             yield from self._wrapped(function)
             return
@@ -149,7 +166,7 @@ class _Walk:
     def _class(self, cls: type) -> Iterable[str]:
         yield f"class:{cls.__module__}.{cls.__qualname__}"
         module = sys.modules.get(cls.__module__)
-        if module is not None and _is_foreign(getattr(module, "__file__", None) or "<frozen>"):
+        if module is not None and is_foreign(getattr(module, "__file__", None) or "<frozen>"):
             return
         for base in cls.__bases__:
             yield from self._pieces(base)
@@ -200,7 +217,7 @@ def _globals_used(code: CodeType, space: Mapping[str, Any]) -> list[tuple[str, A
             continue
         value = space[name]
         found.append((name, value))
-        if isinstance(value, ModuleType) and not _is_foreign(
+        if isinstance(value, ModuleType) and not is_foreign(
             getattr(value, "__file__", None) or "<frozen>"
         ):
             members = vars(value)
@@ -217,7 +234,7 @@ def _foreign_folders() -> tuple[str, ...]:
 
 
 @functools.cache
-def _is_foreign(filename: str) -> bool:
+def is_foreign(filename: str) -> bool:
     """Whether a file belongs to Python, an installed package or flanx's engine; flanx's tasks never do."""
     if filename.startswith("<frozen"):
         return True
@@ -232,4 +249,4 @@ def _is_foreign(filename: str) -> bool:
 
 def _is_foreign_object(thing: Any) -> bool:
     module = sys.modules.get(type(thing).__module__)
-    return module is not None and _is_foreign(getattr(module, "__file__", None) or "<frozen>")
+    return module is not None and is_foreign(getattr(module, "__file__", None) or "<frozen>")

@@ -6,7 +6,7 @@ from typing import Any
 from flanx.errors import UserError
 from flanx.registry.draws import fraction
 from flanx.registry.seqio_rows import wrapped
-from flanx.registry.sources import Row
+from flanx.registry.sources import Row, RowSource
 
 
 class HeldOut:
@@ -33,12 +33,14 @@ class HeldOut:
         into: str = "validation",
     ) -> None:
         source = wrapped(source)
+        if not isinstance(source, RowSource):
+            raise UserError(f"HeldOut: {source!r} is no source; give flanx.Jsonl(train='...'), say")
         if into in source.splits:
             raise UserError(f"HeldOut: {source!r} has a split '{into}' already")
         if split not in source.splits:
             raise UserError(f"HeldOut: {source!r} has no split '{split}' to hold out from")
-        if not 0 < share < 1:
-            raise UserError(f"HeldOut: share {share} is not between 0 and 1")
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
+            raise UserError(f"HeldOut: share {share!r} is not between 0 and 1")
         self._source = source
         self._share = share
         self._key = (key,) if isinstance(key, str) else tuple(key)

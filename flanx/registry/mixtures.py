@@ -1,8 +1,11 @@
 """Mixtures: what to mix, by pattern, and by which rule each part weighs."""
 
+import math
+import numbers
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flanx.errors import UserError
 from flanx.registry import table
@@ -39,18 +42,39 @@ class Part:
     temperature: float | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str) or not self.pattern:
+            raise UserError(
+                f"part {self.pattern!r}: its pattern is no text; give a name or a glob, 'niv2.*' say"
+            )
         exclude = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
         object.__setattr__(self, "exclude", exclude)
         for name in ("rate", "cap", "share", "temperature"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"part '{self.pattern}': {name} {value} is not above 0")
+            _check_positive(f"part '{self.pattern}'", name, getattr(self, name))
         for name in ("cap", "temperature"):
             if self.rate is not None and getattr(self, name) is not None:
                 raise UserError(
                     f"part '{self.pattern}': rate and {name} exclude each other; a {name} is for a weight "
                     "that is taken from the number of examples"
                 )
+
+
+def _check_positive(about: str, name: str, value: Any) -> None:
+    """Refuses what is no number above 0; a weight must be finite, a bound or a temperature may be infinite."""
+    if value is None:
+        return
+    if callable(value):
+        raise UserError(
+            f"{about}: {name} is a function; flanx takes a number (a function of the task is SeqIO's, in a "
+            "seqio.Mixture)"
+        )
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise UserError(f"{about}: {name} {value!r} is not a number; give one above 0")
+    if not float(value) > 0:
+        raise UserError(f"{about}: {name} {value} is not above 0")
+    if name in ("rate", "share") and math.isinf(value):
+        raise UserError(
+            f"{about}: {name} {value} is not finite; leave other parts out for one alone"
+        )
 
 
 @dataclass(frozen=True)
@@ -102,6 +126,5 @@ def mixture(
             "give every part a share, or none"
         )
     for what, value in (("cap", cap), ("temperature", temperature)):
-        if value is not None and not value > 0:
-            raise UserError(f"mixture '{name}' ({place}): {what} {value} is not above 0")
+        _check_positive(f"mixture '{name}' ({place})", what, value)
     table.add_mixture(Mixture(name, made, cap, place, temperature))

@@ -13,8 +13,15 @@ from typing import Any
 from flanx.errors import UserError
 from flanx.registry.draws import fraction
 from flanx.registry.fingerprint import file_hash
+from flanx.registry.json_rows import DuplicateKey, unique
 from flanx.registry.sources import Row, find
 
+_READ = frozenset(
+    (
+        *("Definition", "Instances", "Positive Examples", "Negative Examples"),
+        *("id", "input", "output", "explanation"),
+    )
+)
 OFFICIAL_TEST_INSTANCES = 100  # of each test task, the first ones: the evaluation of the paper
 
 
@@ -116,9 +123,17 @@ def _load(file: str, mtime_ns: int) -> tuple[dict[str, Any], dict[str, Any]]:
     del mtime_ns  # a changed file is another entry
     try:
         with open(file, encoding="utf-8") as stream:
-            content = json.load(stream)  # Python's json takes the bare NaN that some files have
+            content = json.load(
+                stream, object_pairs_hook=unique
+            )  # takes the bare NaN that some files have
     except json.JSONDecodeError as error:
         raise UserError(f"{file}:{error.lineno}: not valid JSON ({error.msg})") from None
+    except DuplicateKey as error:
+        raise UserError(
+            f"{file}: the key {error.args[0]!r} stands twice in one object, with different values; leave one out"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{file}: nested too deeply to be read") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 ({error})") from None
     except OSError as error:
@@ -136,6 +151,16 @@ def _load(file: str, mtime_ns: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "categories": content.get("Categories") or [],
     }
     return content, shared
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys, those that are read, stand there once."""
+    try:
+        return unique(pairs)
+    except DuplicateKey as error:
+        if error.args[0] in _READ:
+            raise
+        return dict(pairs)
 
 
 def _examples(given: Any) -> list[dict[str, str]]:

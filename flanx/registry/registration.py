@@ -55,6 +55,10 @@ def register(
         postprocessor or template type, no templates.
     """
     place = caller()
+    if not isinstance(name, str):
+        raise UserError(
+            f"register ({place}): the name {name!r} is no text; give 'collection.dataset'"
+        )
     if not _NAME.fullmatch(name):
         raise UserError(
             f"task '{name}' ({place}): a name is 'collection.dataset', of letters, digits, '_' and dots"
@@ -69,6 +73,9 @@ def register(
         raise UserError(f"task '{name}': no templates; give at least one flanx.Template")
     _check_fields(name, fields, direct, turned, settings)
     types = _types(name, template_types, direct, turned, rows, settings)
+    for argument, value in (("category", category), ("vocabulary", vocabulary)):
+        if value is not None and not isinstance(value, str):
+            raise UserError(f"task '{name}': {argument} is {value!r}; give a text")
     metric_names = _metric_names(name, metrics)
     postprocessor_name = _postprocessor_name(name, postprocessor)
     to_fields = as_function(fields)
@@ -94,15 +101,22 @@ def register(
 
 
 def _templates(name: str, given: Sequence[Template], argument: str) -> tuple[Template, ...]:
+    if isinstance(given, Template):
+        return (given,)
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UserError(
+            f"task '{name}': {argument} is {given!r}; give a list of flanx.Template(...)"
+        )
+    given = tuple(given)
     for one in given:
         if not isinstance(one, Template):
             raise UserError(f"task '{name}': {argument} holds {one!r}; give flanx.Template(...)")
-    return tuple(given)
+    return given
 
 
 def _row_source(name: str, source: Any) -> RowSource:
     source = wrapped(source)
-    if not isinstance(source, RowSource):
+    if isinstance(source, type) or not isinstance(source, RowSource):
         raise UserError(
             f"task '{name}': {source!r} is no source; give flanx.Jsonl(train='...'), say, or a "
             "seqio.DataSource"
@@ -167,11 +181,13 @@ def _types(
         if shots:
             found += [kind.replace("zs", "fs") for kind in found]
         return (*found, "inv") if turned else tuple(found)
+    if not isinstance(asked, Iterable):
+        raise UserError(f"task '{name}': template_types is {asked!r}; give a list of them")
     types = (asked,) if isinstance(asked, str) else tuple(dict.fromkeys(asked))
     for kind in types:
         if kind not in TYPES:
             raise UserError(
-                f"task '{name}': unknown template type '{kind}'{did_you_mean(kind, TYPES)} "
+                f"task '{name}': unknown template type '{kind}'{did_you_mean(str(kind), TYPES)} "
                 f"(there are {', '.join(TYPES)})"
             )
         if kind == "inv" and not turned:

@@ -6,15 +6,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flanx.errors import UserError, did_you_mean
-from flanx.registry import exemplars, few_shot
+from flanx.registry import choices, exemplars, few_shot
 from flanx.registry.draws import Draws
 from flanx.registry.options import OptionStyle, draw_style
+from flanx.registry.row_errors import LEAVE_OUT, RowError, fields_failed
 from flanx.registry.sources import Row
 from flanx.registry.template import EXEMPLARS, Template, placeholders
-from flanx.registry.values import Drop, Values, plain, usable_options
+from flanx.registry.texts import NotText, has_half_pair, plain, refusal
+from flanx.registry.values import HALF_PAIR, Drop, Values
 
 if TYPE_CHECKING:
     from flanx.registry.spec import TaskSpec
+
+
+LEFT_OUT = "left out by `fields`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +90,15 @@ class Renderer:
         self._sizes: dict[str, int] = {}
 
     def __call__(self, index: int, row: Row) -> Rendered | Dropped:
-        """Renders the row at place `index`; raises UserError naming file:line where it lacks a field."""
-        fields = self.fields(index, row)
+        """Renders the row at place `index`; raises RowError naming file:line where it lacks a field, or a text."""
         draws = Draws(self._seed, self._spec.name, index, "render")
         number = draws.integer(len(self._templates))
         style = draw_style(draws) if self._lists_options[number] else None
         try:
+            fields = self.fields(index, row)
             values = self._values(number, fields, draws, index)
+            if not values.options and self._spec.type != "inv" and choices.contradicted(fields):
+                raise Drop(choices.NOT_AMONG)
             if self._spec.is_few_shot:
                 inputs = self._few_shot_inputs(index, number, fields, values, style)
             else:
@@ -108,12 +115,24 @@ class Renderer:
         """The row's fields: texts, lists of alternatives, and whatever else `fields` gives.
 
         Raises:
-          UserError: `fields` fails on the row; the message says where the row stands in `split` (None: the renderer's).
+          Drop: `fields` returns None, which leaves the row out.
+          RowError: `fields` fails on the row, gives no mapping, or options that are no list of texts; the message says
+            where the row stands in `split` (None: the renderer's).
         """
         try:
-            return plain(self._spec.to_fields(row))
+            given = self._spec.to_fields(row)
+            if given is None:
+                raise Drop(LEFT_OUT)
+            if type(given) is not dict and not isinstance(given, Mapping):
+                raise _not_fields(given)
+            fields = plain(given)
+            if "options" in fields:
+                choices.settle(fields, given)
+            return fields
+        except Drop:
+            raise
         except Exception as error:
-            raise UserError(self._about_row(error, index, row, split or self._split)) from error
+            raise self._about_row(error, index, row, split or self._split) from error
 
     def _values(
         self, number: int, fields: Mapping[str, Any], draws: Draws | None, index: int
@@ -123,7 +142,7 @@ class Renderer:
             self._needs[number],
             draws,
             needs_options=self._lists_options[number],
-            missing=partial(self._missing, index, fields),
+            refuse=partial(self._refuse, index, fields),
         )
 
     def _example(
@@ -169,7 +188,7 @@ class Renderer:
         if forms:
             dress = few_shot.Dress("", "", "", draws.choice(settings.separators))
             form = _usable_form(forms, chosen, draws)
-            pairs = [(form.format_map(_first_texts(one)), "") for one in chosen]
+            pairs = [(self._in_form(form, one, index), "") for one in chosen]
         else:
             dress = draws.choice(few_shot.DRESSES)
             pairs = [self._shown(shown, one, style, index) for one in chosen]
@@ -195,9 +214,12 @@ class Renderer:
         field = self._spec.few_shot.exemplars
         names = self._identity_names
         if field is not None:
-            if field not in fields:
-                self._missing(index, fields, field)
-            return exemplars.draw_from_row(fields[field] or (), fields, names, k, draws)
+            given = fields.get(field) or ()
+            if field not in fields or not isinstance(given, (list, tuple)):
+                self._refuse(index, fields, field)
+            if not all(isinstance(one, Mapping) for one in given):
+                self._refuse(index, fields, field)
+            return exemplars.draw_from_row(given, fields, names, k, draws)
         own_place = index if self._split == "train" else None
         query = exemplars.identity(fields, names)
         return exemplars.draw_from_pool(self._train_pool(), query, own_place, k, draws)
@@ -217,16 +239,36 @@ class Renderer:
 
     def _exemplar_fields(self, index: int, row: Row) -> dict[str, Any] | None:
         """Fields of a train row, or None where it could not be rendered itself."""
-        fields = self.fields(index, row, "train")
+        try:
+            fields = self.fields(index, row, "train")
+        except Drop:
+            return None
         for needed in self._needs:
             for name in needed:
                 value = fields.get(name)
-                texts = value if isinstance(value, list) else [value]
-                if not any(one is not None and str(one).strip() for one in texts):
+                shown = value if isinstance(value, list) else [value]
+                if not any(one is not None and str(one).strip() for one in shown):
                     return None
-        if any(self._lists_options) and not usable_options(fields):
+                if any(isinstance(one, str) and has_half_pair(one) for one in shown):
+                    return None
+        if choices.contradicted(fields):
+            return None
+        if any(self._lists_options) and not choices.usable(fields):
             return None
         return fields
+
+    def _in_form(self, form: str, fields: Mapping[str, Any], index: int) -> str:
+        """An exemplar in a form of its own, with the first alternative of each list."""
+        shown = {}
+        for name in placeholders(form):
+            value = fields[name]
+            first = value[0] if isinstance(value, list) and value else value
+            if type(first) is not str:
+                self._refuse(index, fields, name)
+            if has_half_pair(first):
+                raise Drop(HALF_PAIR)
+            shown[name] = first
+        return form.format_map(shown)
 
     def _shown(
         self, number: int, fields: Mapping[str, Any], style: OptionStyle | None, index: int
@@ -253,7 +295,8 @@ class Renderer:
         return few_shot.fitting(texts, budget(self._tokens(query)), self._exemplar_tokens)
 
     def _tokens(self, text: str) -> int:
-        return len(self._vocabulary.encode(text))
+        count = getattr(self._vocabulary, "count", None)  # needs no list of all ids
+        return len(self._vocabulary.encode(text)) if count is None else count(text)
 
     def _exemplar_tokens(self, text: str) -> int:
         """As `_tokens`, remembered: the same exemplars of a row's own come again and again."""
@@ -263,23 +306,38 @@ class Renderer:
             self._sizes[text] = self._tokens(text)
         return self._sizes[text]
 
-    def _about_row(self, error: Exception, index: int, row: Row, split: str) -> str:
-        place = self._spec.source.where(split, index, self._data_dir)
-        name = error.args[0] if isinstance(error, KeyError) and error.args else None
-        if isinstance(name, str) and name not in row and name not in row.values():
-            return (
-                f"{place}: the row has no field '{name}', which task '{self._spec.dataset}' needs"
-                f"{did_you_mean(name, row)} (it has {', '.join(map(str, row))})"
-            )
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"{place}: `fields` of task '{self._spec.dataset}' fails on this row ({reason})"
+    def _about_row(self, error: Exception, index: int, row: Row, split: str) -> RowError:
+        where = partial(self._spec.source.where, split, index, self._data_dir)
+        if not isinstance(error, NotText):
+            return fields_failed(error, self._spec.dataset, row, where)
+        text = f"task '{self._spec.dataset}': {error.text}; {error.fix}; {LEAVE_OUT}"
+        return RowError(error.kind, where, text)
 
-    def _missing(self, index: int, fields: Mapping[str, Any], name: str) -> NoReturn:
-        place = self._spec.source.where(self._split, index, self._data_dir)
-        raise UserError(
-            f"task '{self._spec.dataset}': a template names the unknown field '{name}'"
-            f"{did_you_mean(name, fields)} (for {place} the fields are {', '.join(sorted(fields))})"
+    def _refuse(self, index: int, fields: Mapping[str, Any], name: str) -> NoReturn:
+        """Refuses a row for a field that a template needs: it is not there, or it is no text."""
+        where = partial(self._spec.source.where, self._split, index, self._data_dir)
+        if name not in fields:
+            raise UserError(
+                f"task '{self._spec.dataset}': a template names the unknown field '{name}'"
+                f"{did_you_mean(name, fields)} (for {where()} the fields are {', '.join(sorted(fields))})"
+            )
+        if name == self._spec.few_shot.exemplars:
+            kind = type(fields[name]).__name__
+            refused = NotText(f"a {kind}", "give a list of dicts, one an exemplar")
+        else:
+            refused = refusal(fields[name])
+        kind = f"{name} is {refused.kind}"
+        about = f"task '{self._spec.dataset}': field '{name}' is {refused.kind}"
+        raise RowError(kind, where, f"{about}; {refused.fix}; {LEAVE_OUT}")
+
+
+def _not_fields(given: Any) -> NotText:
+    kind = f"`fields` gives a {type(given).__name__}"
+    if isinstance(given, (list, tuple)):
+        return NotText(
+            kind, "give one mapping {name: value}, and a row of the file for each example"
         )
+    return NotText(kind, "give one mapping {name: value}")
 
 
 def _usable_form(forms: Sequence[str], chosen: Sequence[Mapping[str, Any]], draws: Draws) -> str:
@@ -292,14 +350,6 @@ def _usable_form(forms: Sequence[str], chosen: Sequence[Mapping[str, Any]], draw
     if not usable:
         raise Drop("exemplars lack a field")
     return draws.choice(usable)
-
-
-def _first_texts(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields with the first alternative of each list."""
-    return {
-        name: value[0] if isinstance(value, list) and value else value
-        for name, value in fields.items()
-    }
 
 
 def _alike_targets(templates: Sequence[Template]) -> list[list[int]]:

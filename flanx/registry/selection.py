@@ -1,6 +1,7 @@
 """From a mixture or a glob to the tasks that it selects, each with its weighing rules."""
 
 import fnmatch
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -139,8 +140,10 @@ def _type_shares(types: Iterable[str] | Mapping[str, float] | None) -> dict[str,
                 f"unknown template type '{kind}'{did_you_mean(kind, TYPES)} (there are {', '.join(TYPES)})"
             )
     if isinstance(types, Mapping):
-        if wrong := next((kind for kind in names if not types[kind] > 0), None):
-            raise UserError(f"template type '{wrong}': share {types[wrong]} is not above 0")
+        if wrong := next((kind for kind in names if not 0 < types[kind] < math.inf), None):
+            raise UserError(
+                f"template type '{wrong}': share {types[wrong]} is not above 0 and finite"
+            )
         return {kind: float(types[kind]) for kind in names}
     return {kind: TYPE_SHARES.get(kind, 1.0) for kind in names}
 

@@ -1,17 +1,15 @@
 """Where rows come from: files looked up when they are read, never when they are registered."""
 
-import contextlib
-import gzip
 import itertools
-import json
 import os
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any, Protocol, cast, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from flanx import resources
 from flanx.errors import UserError
+from flanx.registry import json_rows, parquet_rows, text_files
 from flanx.registry.fingerprint import code_files, code_hash, file_hash
+from flanx.registry.row_errors import RowError, in_words
 
 Row = Mapping[str, Any]
 Paths = str | Sequence[str]
@@ -73,9 +71,9 @@ class FileSource:
     """
 
     def __init__(self, *, folders: Sequence[str] = ("",), **splits: Paths | None) -> None:
-        self._folders = tuple(folders)
+        self._folders = (folders,) if isinstance(folders, str) else tuple(folders)
         self._paths = {
-            split: (paths,) if isinstance(paths, (str, os.PathLike)) else tuple(paths)
+            split: _paths_of(type(self).__name__, split, paths)
             for split, paths in splits.items()
             if paths is not None
         }
@@ -114,38 +112,27 @@ class FileSource:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        paths = ", ".join(f"{split}={'+'.join(p)!r}" for split, p in self._paths.items())
+        paths = ", ".join(
+            f"{split}={'+'.join(str(path) for path in p)!r}" for split, p in self._paths.items()
+        )
         return f"{type(self).__name__}({paths})"
 
 
 class Jsonl(FileSource):
-    """JSON lines, plain or .gz: one object a line; blank lines are passed over.
+    """JSON lines, one object a line, or one JSON array of objects; plain or compressed, whatever the name.
+
+    Blank lines are passed over. A key that stands twice in one object, with different values, is an error.
 
     Args:
       train, validation, test: path of each split's file, or several paths; more splits by name.
     """
 
     def _read(self, file: str) -> Iterator[tuple[int, Row]]:
-        loads = json.loads
-        for number, line in _lines(file):
-            if not line or line.isspace():
-                continue
-            try:
-                row = loads(line)
-            except ValueError as error:
-                raise UserError(
-                    f"{file}:{number}: not a line of JSON ({error}); write one object a line"
-                ) from None
-            if not isinstance(row, dict):
-                raise UserError(
-                    f"{file}:{number}: a JSON {type(row).__name__} where an object is expected; "
-                    "write one {...} a line"
-                )
-            yield number, row
+        return json_rows.rows(file)
 
 
 class Tsv(FileSource):
-    """Tab-separated values, plain or .gz, with no quoting: a quotation mark is a character like any other.
+    """Tab-separated values, plain or compressed, with no quoting: a quotation mark is a character like any other.
 
     Args:
       columns: names of the columns, in order; every line must have as many. None: the first line names them.
@@ -163,6 +150,8 @@ class Tsv(FileSource):
     ) -> None:
         super().__init__(folders=folders, **splits)
         self._columns = None if columns is None else tuple(columns)
+        if self._columns is not None:
+            _refuse_doubles(type(self).__name__, self._columns)
         self._line_break = line_break
 
     def _settings(self) -> dict[str, Any]:
@@ -171,12 +160,13 @@ class Tsv(FileSource):
     def _read(self, file: str) -> Iterator[tuple[int, Row]]:
         columns = self._columns
         line_break = self._line_break
-        for number, line in _lines(file):
+        for number, line in text_files.lines(file):
             if not line:
                 continue
             cells = line.split("\t")
             if columns is None:
                 columns = tuple(cells)
+                _refuse_doubles(f"{file}:{number}", columns)
                 continue
             if len(cells) != len(columns):
                 raise UserError(
@@ -207,29 +197,13 @@ class Parquet(FileSource):
         self._columns = None if columns is None else list(columns)
 
     def count(self, split: str, data_dir: str | None = None) -> int:
-        import pyarrow.parquet as pq
-
-        rows = 0
-        for file in self.files(split, data_dir):
-            with _parquet_errors(file):
-                rows += pq.read_metadata(file).num_rows
-        return rows
+        return sum(map(parquet_rows.count, self.files(split, data_dir)))
 
     def _settings(self) -> dict[str, Any]:
         return {"columns": self._columns}
 
     def _read(self, file: str) -> Iterator[tuple[int, Row]]:
-        import pyarrow.parquet as pq
-
-        with _parquet_errors(file), pq.ParquetFile(file) as parquet:
-            names = parquet.schema_arrow.names
-            if missing := set(self._columns or ()) - set(names):
-                raise UserError(f"{file}: no column '{min(missing)}' (it has {', '.join(names)})")
-            number = 0
-            for batch in parquet.iter_batches(columns=self._columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+        return parquet_rows.rows(file, self._columns)
 
 
 class Generated:
@@ -244,6 +218,15 @@ class Generated:
     """
 
     def __init__(self, row_fn: Callable[[str, int], Row], **counts: int) -> None:
+        if not callable(row_fn):
+            raise UserError(
+                f"Generated: {row_fn!r} is no function; give one that makes a row of (split, index)"
+            )
+        for split, count in counts.items():
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise UserError(
+                    f"Generated: {split}={count!r} is no number of rows; give 0 or more"
+                )
         self._row_fn = row_fn
         self._counts = dict(counts)
 
@@ -252,11 +235,20 @@ class Generated:
         return tuple(self._counts)
 
     def row_at(self, split: str, index: int, data_dir: str | None = None) -> Row:
-        """Row `index` of the split, without those before it."""
-        return self._row_fn(split, index)
+        """Row `index` of the split, without those before it; raises RowError where the function fails."""
+        try:
+            return self._row_fn(split, index)
+        except UserError:
+            raise
+        except Exception as error:
+            raise RowError(
+                f"the row's function fails with {type(error).__name__}",
+                lambda: self.where(split, index),
+                f"`{_name(self._row_fn)}` fails ({in_words(error)})",
+            ) from error
 
     def rows(self, split: str, data_dir: str | None = None) -> Iterator[Row]:
-        return (self._row_fn(split, index) for index in range(self._counts[split]))
+        return (self.row_at(split, index) for index in range(self._counts[split]))
 
     def count(self, split: str, data_dir: str | None = None) -> int:
         return self._counts[split]
@@ -280,61 +272,27 @@ class Generated:
         return f"generated {split} row {index}"
 
     def __repr__(self) -> str:
-        return f"Generated({getattr(self._row_fn, '__name__', self._row_fn)}, {self._counts})"
+        return f"Generated({_name(self._row_fn)}, {self._counts})"
 
 
-def _lines(file: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file, cut at `\\n` alone (and a `\\r` before it), unzipped where it ends in .gz.
-
-    `str.splitlines` would also cut at U+2028 and its like, which real data has inside rows.
-    """
-    number = 0
-    try:
-        with _open(file) as stream:
-            for number, raw in enumerate(stream, 1):
-                line = raw.decode("utf-8")
-                if number == 1 and line.startswith("\ufeff"):
-                    line = line[1:]
-                if line.endswith("\n"):
-                    line = line[:-2] if line.endswith("\r\n") else line[:-1]
-                yield number, line
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}:{number}: not UTF-8 ({_one_line(error)})") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{file}:{number + 1}: not a whole gzip file ({_one_line(error)}); fetch it again"
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"{file}: a folder where a file is expected") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({_one_line(error)})") from None
+def _paths_of(source: str, split: str, given: Any) -> tuple[str | os.PathLike[str], ...]:
+    single = isinstance(given, (str, os.PathLike)) or not isinstance(given, Iterable)
+    paths = (given,) if single else tuple(given)
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise UserError(
+                f"{source}: {split}={path!r} is no path; give a file, or a list of files"
+            )
+    return paths
 
 
-@contextlib.contextmanager
-def _parquet_errors(file: str) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: not a whole Parquet file ({_one_line(error)})") from None
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", function))
 
 
-@contextlib.contextmanager
-def _open(file: str) -> Iterator[IO[bytes]]:
-    with contextlib.ExitStack() as stack:
-        if "://" in file:
-            from etils import epath
-
-            raw: IO[bytes] = stack.enter_context(epath.Path(file).open("rb"))
-        else:
-            raw = stack.enter_context(open(file, "rb"))
-        if file.endswith(".gz"):
-            unzipped = stack.enter_context(gzip.GzipFile(fileobj=raw, mode="rb"))
-            yield cast(IO[bytes], unzipped)
-        else:
-            yield raw
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _refuse_doubles(place: str, columns: Sequence[str]) -> None:
+    for column in columns:
+        if columns.count(column) > 1:
+            raise UserError(
+                f"{place}: two columns of one name, {column!r}; rename one (Tsv(columns=[...]) names them)"
+            )

@@ -10,7 +10,8 @@ from flanx.errors import UserError
 from flanx.registry import fingerprint as fp
 from flanx.registry.few_shot import FewShot
 from flanx.registry.rendering import Dropped, Rendered, Renderer
-from flanx.registry.sources import RowSource
+from flanx.registry.row_errors import in_words
+from flanx.registry.sources import Row, RowSource
 from flanx.registry.template import Template
 
 TYPES = ("zs_opt", "zs_noopt", "fs_opt", "fs_noopt", "inv")
@@ -107,9 +108,28 @@ class TaskSpec:
             seed=seed,
             data_dir=data_dir,
         )
-        rows = itertools.islice(self.source.rows(split, data_dir), max_examples)
+        rows = itertools.islice(self.rows(split, data_dir), max_examples)
         for index, row in enumerate(rows):
             yield render(index, row)
+
+    def rows(self, split: str, data_dir: str | None = None) -> Iterator[Row]:
+        """The split's rows in order, as the source gives them.
+
+        Raises:
+          UserError: the source cannot be read; of a user's own source, with the line of its code that raised.
+        """
+        self._check_split(split)
+        read = 0
+        try:
+            for row in self.source.rows(split, data_dir):
+                read += 1
+                yield row
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"task '{self.dataset}': {self.source!r} fails after {read:,} rows of {split} ({in_words(error)})"
+            ) from error
 
     def count(self, split: str, data_dir: str | None = None) -> int:
         """Rows of the split, before any is dropped."""

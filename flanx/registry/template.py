@@ -37,6 +37,11 @@ class Template:
     target_fields: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for name in ("inputs", "targets"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"Template: {name} is {getattr(self, name)!r}; give a text")
+        if isinstance(self.exemplars, str):
+            raise UserError(f"Template: exemplars is {self.exemplars!r}; give a list of texts")
         object.__setattr__(self, "input_fields", placeholders(self.inputs))
         object.__setattr__(self, "target_fields", placeholders(self.targets))
         object.__setattr__(self, "exemplars", tuple(self.exemplars))

@@ -4,29 +4,18 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from flanx.registry import choices
 from flanx.registry.draws import Draws
 from flanx.registry.options import OptionStyle
 from flanx.registry.template import EXEMPLARS, OPTIONS, Template
+from flanx.registry.texts import all_texts, has_half_pair
 
 MAX_REFERENCES = 64  # combinations of several list fields in one target are cut here
+HALF_PAIR = "half a surrogate pair"
 
 
 class Drop(Exception):
     """Leaves the rendering of a row; `args[0]` is the reason that the manifest counts."""
-
-
-def plain(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields with numbers as texts and lists as lists of texts; mappings and None stay."""
-    fields = dict(given)
-    for name, value in given.items():
-        if type(value) is str or value is None:
-            continue
-        if isinstance(value, (list, tuple)):
-            if not (value and isinstance(value[0], Mapping)):
-                fields[name] = [item if type(item) is str else str(item) for item in value]
-        elif not isinstance(value, Mapping):
-            fields[name] = str(value)
-    return fields
 
 
 class Values:
@@ -38,14 +27,14 @@ class Values:
       options: the row's options; empty where it has none or its answer is not among them.
 
     Args:
-      fields: as `plain` gives them.
+      fields: as `texts.plain` gives them.
       needed: names of the fields that the template uses.
       draws: draws the alternatives; None takes the first of each.
       needs_options: drop the row where it has no options or its answer is not among them.
-      missing: told the name of a needed field that `fields` lacks; raises.
+      refuse: told the name of a needed field that `fields` lacks, or that is no text; raises.
 
     Raises:
-      Drop: a needed field is empty, or options are needed and unusable.
+      Drop: a needed field is empty or cannot be encoded, or options are needed and unusable.
     """
 
     __slots__ = ("lists", "options", "texts")
@@ -57,31 +46,37 @@ class Values:
         draws: Draws | None,
         *,
         needs_options: bool,
-        missing: Callable[[str], NoReturn],
+        refuse: Callable[[str], NoReturn],
     ) -> None:
         self.texts: dict[str, str] = {OPTIONS: "", EXEMPLARS: ""}
         self.lists: dict[str, list[str]] = {}
-        self.options = usable_options(fields)
+        self.options = choices.usable(fields)
         if needs_options and not self.options:
-            raise Drop("answer not among the options" if fields.get("options") else "no options")
+            raise Drop(choices.NOT_AMONG if fields.get("options") else "no options")
+        whole = _encodable(self.options)
         for name in needed:
             value = fields.get(name)
             if type(value) is str:
                 self.texts[name] = value
-            elif isinstance(value, list):
-                if name == "answer" and self.options:
-                    value = [one for one in value if one in self.options]
-                value = [one for one in dict.fromkeys(value) if one.strip()]
-                if not value:
-                    raise Drop(f"empty {name}")
-                self.lists[name] = value
-                self.texts[name] = value[0] if draws is None else draws.choice(value)
-            elif name not in fields:
-                missing(name)
-            elif value is None:
+                whole = whole and (value.isascii() or not has_half_pair(value))
+            elif isinstance(value, list) and all_texts(value):
+                self._alternatives(name, value, draws)
+                whole = whole and _encodable(self.lists[name])
+            elif value is None and name in fields:
                 raise Drop(f"no {name}")
             else:
-                self.texts[name] = str(value)
+                refuse(name)
+        if not whole:
+            raise Drop(HALF_PAIR)
+
+    def _alternatives(self, name: str, value: list[str], draws: Draws | None) -> None:
+        if name == "answer" and self.options:
+            value = [one for one in value if one in self.options]
+        value = [one for one in dict.fromkeys(value) if one.strip()]
+        if not value:
+            raise Drop(f"empty {name}")
+        self.lists[name] = value
+        self.texts[name] = value[0] if draws is None else draws.choice(value)
 
     def inputs(self, template: Template, *, options: str = "", exemplars: str = "") -> str:
         """The template's inputs with these blocks in their places."""
@@ -128,11 +123,5 @@ class Values:
         return {**texts, "answer": style.answers(self.options)[place]}
 
 
-def usable_options(fields: Mapping[str, Any]) -> Sequence[str]:
-    """The row's options where one of them is its answer; otherwise empty."""
-    options = fields.get("options")
-    answer = fields.get("answer")
-    if not isinstance(options, list) or not options or answer is None:
-        return ()
-    answers = answer if isinstance(answer, list) else (answer,)
-    return options if any(one in options for one in answers) else ()
+def _encodable(texts: Sequence[str]) -> bool:
+    return all(map(str.isascii, texts)) or not any(map(has_half_pair, texts))

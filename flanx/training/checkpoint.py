@@ -5,12 +5,14 @@
       train/    step, optimizer state, and the metric sums since the last line of metrics.jsonl
       run/      JSON: format version, place in the data, model, vocabulary and manifest fingerprints
       metrics/  JSON: the value of `best_metric`, where there is one
+      digests.json  of every file of the first three, written before the folder gets its name (`flanx.digests`)
 
 A save copies the arrays to the host and returns; orbax writes them to a temporary folder and renames it. What a kill
 leaves behind is never listed as a checkpoint. A save that fails costs nothing but itself: it is tried again, with the
 parameters of then, after a tenth of the period, for as long as it takes.
 """
 
+import asyncio
 import gc
 import json
 import logging
@@ -25,10 +27,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint.path import atomicity
 
-from flanx import whole_files
+from flanx import digests, system_errors, whole_files
+from flanx.data import temporary
 from flanx.errors import UserError, did_you_mean
+from flanx.training import retention
 from flanx.training.assignment import assign
 from flanx.training.config import CheckpointConfig
 from flanx.training.params_io import (
@@ -47,11 +51,19 @@ UNFINISHED = "*.orbax-checkpoint-tmp"
 
 @dataclass(frozen=True)
 class Restored:
-    """What a checkpoint held: the state, metric sums of the unfinished log period, and the loader's place (JSON)."""
+    """What a checkpoint held.
+
+    Attributes:
+      state: parameters, optimizer state, step.
+      sums: metric sums of the unfinished log period.
+      loader: the loader's place (JSON).
+      skips: what `Skips` knew of skipped updates (JSON).
+    """
 
     state: TrainState
     sums: dict[str, jax.Array]
     loader: dict[str, Any]
+    skips: dict[str, Any]
 
     @property
     def step(self) -> int:
@@ -65,6 +77,7 @@ class Checkpoints:
     Attributes:
       folder: `<model_dir>/checkpoints`.
       warn: told, in one line, of a save that failed or a checkpoint that is damaged.
+      before_skips: the step after which updates began to be skipped, if any were: its checkpoint stays.
     """
 
     def __init__(
@@ -73,6 +86,7 @@ class Checkpoints:
         config: CheckpointConfig,
         facts: Mapping[str, Any],
         warn: Callable[[str], None],
+        hold: Callable[[], None] = lambda: None,
     ):
         """Opens the folder, makes it if need be.
 
@@ -81,13 +95,18 @@ class Checkpoints:
           config: what to keep.
           facts: JSON to store with each checkpoint: model, vocabulary, manifest.
           warn: see above.
+          hold: asked before anything is deleted or overwritten; raises where MODEL_DIR is another process's by now.
         """
+        self.before_skips: int | None = None
+        self._hold = hold
         self.folder = Path(model_dir).absolute() / "checkpoints"
         self._config, self._facts, self.warn = config, dict(facts), warn
         self._saving: int | None = None
         self._retry_at: int | None = None
-        self._failing = False
+        self._failing = self._postponed = False
         self._error = ""
+        self._fix: str | None = None
+        self._every = max(config.period // RETRIES, 1)
         self._manager = self._open()
 
     def steps(self) -> list[int]:
@@ -107,6 +126,7 @@ class Checkpoints:
         evaluation: Mapping[str, float] | None,
         *,
         step: int,
+        skips: Mapping[str, Any] | None = None,
     ) -> None:
         """Starts to save; training may go on (and donate `state`) as soon as this returns.
 
@@ -118,14 +138,17 @@ class Checkpoints:
           loader: JSON of the loader's state after `step` steps.
           evaluation: metrics of an evaluation at this very step, for `best_metric`.
           step: number of steps taken, as a Python number (to spare a wait for the device).
+          skips: JSON of what is known of skipped updates.
 
         Raises:
-          UserError: the evaluation does not know `best_metric`.
+          UserError: the evaluation does not know `best_metric`, or MODEL_DIR is another process's by now.
         """
+        self._hold()
         if step in self._manager.all_steps():
             return
         best = self._best(evaluation)
         run = {**self._facts, "format_version": FORMAT_VERSION, "step": step, "loader": loader}
+        run["skips"] = dict(skips or {})
         train = {"step": state.step, "opt_state": _nested(state.opt_state), "sums": dict(sums)}
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(state.params),
@@ -133,11 +156,27 @@ class Checkpoints:
             run=ocp.args.JsonSave(run),
         )
         self.poll(step, wait=True)
-        self._retry_at, self._saving, self._error = None, step, ""
+        self._retry_at, self._saving, self._error, self._fix = None, step, "", None
+        self._postponed = False
+        try:
+            self._probe()
+        except OSError as error:
+            self._refused(error)
+        if _FAILED in _everybodys(_FAILED if self._error else _DONE):
+            return  # orbax's threads would wait for a folder that nobody makes
         try:
             self._manager.save(step, args=items, metrics=best, force=True)
         except Exception as error:
-            self._error = _reason(error)
+            self._refused(error)
+
+    def postpone(self, step: int) -> None:
+        """Puts off what is due after `step`, where updates are being skipped: what is kept is from before that."""
+        self._retry_at = step + self._every
+        if not self._postponed:
+            self.warn(
+                "updates are being skipped (loss or gradient not finite): nothing is saved until one is taken again"
+            )
+        self._postponed = True
 
     def add_evaluation(self, step: int, evaluation: Mapping[str, float]) -> None:
         """Metrics for a checkpoint that was saved before its evaluation was done, as a run that is stopped does.
@@ -146,6 +185,7 @@ class Checkpoints:
           UserError: the evaluation does not know `best_metric`; told of steps without a checkpoint (step 0) too.
         """
         best = self._best(evaluation)
+        self._hold()
         saved = best is not None and step in self._manager.all_steps()
         if saved and self._manager.metrics(step) is None:
             if jax.process_index() == 0:
@@ -168,7 +208,7 @@ class Checkpoints:
             return
         if self._failing:
             self._sweep()
-            self.warn(f"the checkpoint of step {self._saving} is saved: there is room again")
+            self.warn(f"the checkpoint of step {self._saving} is saved: writing works again")
         self._saving, self._failing = None, False
 
     def _outcome(self, wait: bool) -> int:
@@ -180,7 +220,7 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            self._error = _reason(error)
+            self._refused(error)
         return _FAILED if self._error else _DONE
 
     def finish(self, *, needed: int | None = None) -> None:
@@ -200,8 +240,9 @@ class Checkpoints:
         if needed is not None and needed not in steps:
             kept = f"step {steps[-1]}" if steps else "the beginning"
             reason = f" ({self._error})" if self._error else ""
+            fix = f"{self._fix} and " if self._fix else ""
             raise UserError(
-                f"the checkpoint of step {needed} could not be written to {self.folder}{reason}: make room there and "
+                f"the checkpoint of step {needed} could not be written to {self.folder}{reason}: {fix}"
                 f"run the same command again (it goes on from {kept})"
             )
 
@@ -260,6 +301,8 @@ class Checkpoints:
 
     def _restore(self, step: int, state: TrainState, sums: Mapping[str, Any]) -> Restored:
         folder = self.folder / str(step)
+        # Each process looks at its share of the files, and learns what the others found.
+        digests.check(folder, share=(jax.process_index(), jax.process_count()))
         facts = read_facts(folder)
         check_vocabulary(facts.get("vocabulary"), self._facts.get("vocabulary"), str(folder))
         train = {"step": state.step, "opt_state": _nested(state.opt_state), "sums": dict(sums)}
@@ -281,10 +324,14 @@ class Checkpoints:
         train = read_tree(folder / "train", train)
         opt_state = _like(state.opt_state, train["opt_state"])
         return Restored(
-            TrainState(train["step"], params, opt_state), train["sums"], facts["loader"]
+            TrainState(train["step"], params, opt_state),
+            train["sums"],
+            facts["loader"],
+            facts.get("skips", {}),
         )
 
     def _set_aside(self, step: int) -> None:
+        self._hold()
         if jax.process_index() == 0:
             target = self.folder.parent / "damaged" / str(step)
             shutil.rmtree(target, ignore_errors=True)
@@ -305,7 +352,7 @@ class Checkpoints:
 
     def _failed(self, step: int, tell: bool) -> None:
         """Plans the next try. Orbax's manager goes on raising a failed save's error: a new one forgets it."""
-        every = max(self._config.period // RETRIES, 1)
+        every = self._every
         self._retry_at = step + every
         if tell and not self._failing:
             self.warn(
@@ -321,30 +368,56 @@ class Checkpoints:
         self._manager = self._open()
         gc.collect()  # what the failed save has left undone, or it would complain of that when the process ends
 
+    def _refused(self, error: Exception) -> None:
+        self._error, self._fix = _reason(error), system_errors.fix(error)
+
+    def _probe(self) -> None:
+        """Makes a folder where orbax will, and removes it: what does not work for it is known at once.
+
+        Raises:
+          OSError: it cannot be made.
+        """
+        if jax.process_index() == 0:
+            probe = self.folder / f"{temporary.prefix()}probe"
+            probe.mkdir(parents=True)
+            probe.rmdir()
+
     def _sweep(self) -> None:
         """Makes room where nothing is being saved: orbax leaves what it wrote after it had given up."""
+        self._hold()
         if jax.process_index() == 0:
             for folder in self.folder.glob(UNFINISHED):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _open(self) -> ocp.CheckpointManager:
-        config = self._config
-        policies: list[Any] = [checkpoint_managers.LatestN(config.keep)]
-        if config.best_metric is not None and config.keep is not None:
-            best = checkpoint_managers.BestN(
-                get_metric_fn=_best_value,
-                reverse=config.best_mode == "min",
-                n=config.keep_best,
-                keep_checkpoints_without_metrics=False,
-            )
-            policies.append(best)
+        ranked = self._config.best_metric is not None
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            best_fn=None if config.best_metric is None else _best_value,
+            preservation_policy=retention.policy(self._config, lambda: self.before_skips),
+            best_fn=retention.best_value if ranked else None,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
+            temporary_path_class=_path_class(self._complete),
+            # Made in the background, a folder that cannot be made is waited for by orbax's threads for five minutes.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
         return ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
+
+    def _complete(self, folder: Path) -> None:
+        """The last act before a checkpoint gets its name, and before older ones are deleted."""
+        self._hold()
+        digests.write(folder, ITEMS)
+
+
+def _path_class(complete: Callable[[Path], None]) -> type:
+    """Orbax's way of writing to a temporary name and renaming, with `complete` called in between, on process 0."""
+
+    class Completed(atomicity.AtomicRenameTemporaryPath):
+        async def finalize(self) -> None:
+            if self.get_final().name.isdigit():
+                await asyncio.to_thread(complete, Path(self.get()))
+            await super().finalize()
+
+    return Completed
 
 
 _DONE, _WRITING, _FAILED = range(3)
@@ -355,10 +428,6 @@ def _everybodys(outcome: int) -> list[int]:
     if jax.process_count() == 1:
         return [outcome]
     return multihost_utils.process_allgather(np.int32(outcome)).tolist()
-
-
-def _best_value(metrics: Mapping[str, float]) -> float:
-    return metrics["best"]
 
 
 def _reason(error: Exception) -> str:

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from flanx.data import filters
 from flanx.data.filters import Filter
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
-from flanx.evaluation.suites import EvalSuite
+from flanx.evaluation.suites import TRAINED, EvalSuite
 from flanx.models.t5.config import T5Config
 from flanx.training.optimizer import Adafactor, AdamW
 from flanx.training.schedules import Constant, Schedule
@@ -29,7 +29,7 @@ class DataConfig:
       num_tasks: take only this many datasets, nested: those at N are among those at N' > N.
       template_types: `("zs_opt", ...)` or `{"zs_opt": share, ...}`; None for all at equal shares.
       template_seed: seed of templates, option styles and exemplars.
-      imports: modules of the user's that register tasks.
+      imports: modules of the user's that register tasks, or one's name, or None (T5X: MIXTURE_OR_TASK_MODULE).
       max_examples: most examples taken of each task, None for all.
       filters: what leaves out training rows, `("ExactDuplicates()", ...)` or the filters themselves; evaluation never
         has any.
@@ -54,6 +54,12 @@ class DataConfig:
     block_size: int = 2048
     cache_workers: int | None = None
 
+    def __post_init__(self) -> None:
+        _refuse_empty(self, "cache_dir", "vocabulary", "data_dir")
+        named = self.imports
+        whole = (named,) if isinstance(named, str) else () if named is None else named
+        object.__setattr__(self, "imports", whole)
+
     def request(self) -> StoreRequest:
         """The token store that training reads."""
         return StoreRequest(
@@ -74,10 +80,18 @@ class DataConfig:
     def eval_request(self, suite: EvalSuite) -> StoreRequest:
         """The token store that one evaluation suite reads: this data's lengths, vocabulary and folders.
 
-        A suite of the mixture trained on has no more datasets than training has.
+        Its datasets do not depend on `num_tasks`, unless the suite asks for those trained on.
+
+        Raises:
+          UserError: it asks for those trained on in a mixture that is not trained on.
         """
         mixture = suite.mixture or self.mixture
-        num_tasks = self.num_tasks if mixture == self.mixture else None
+        follows = suite.num_tasks == TRAINED
+        if follows and mixture != self.mixture:
+            raise UserError(
+                f"EvalSuite.num_tasks = '{TRAINED}' of suite '{suite.name}': its mixture is '{mixture}', and "
+                f"'{self.mixture}' is trained on; give a number, or leave num_tasks out"
+            )
         return StoreRequest(
             mixture=mixture,
             split=suite.split,
@@ -85,13 +99,25 @@ class DataConfig:
             vocabulary=self.vocabulary,
             cache_dir=os.path.expanduser(self.cache_dir),
             data_dir=self.data_dir,
-            num_tasks=suite.num_tasks or num_tasks,
+            num_tasks=None if isinstance(suite.num_tasks, str) else suite.num_tasks,
             template_types=suite.template_types,
             seed=self.template_seed,
             imports=tuple(self.imports),
             max_examples=suite.max_examples,
             for_eval=True,
+            datasets_of=self._selection() if follows else None,
         )
+
+    def _selection(self) -> dict[str, Any] | None:
+        """What decides which datasets are trained on; None for all of the mixture."""
+        if self.num_tasks is None:
+            return None
+        types = self.template_types
+        return {
+            "split": self.split,
+            "num_tasks": self.num_tasks,
+            "template_types": None if types is None else sorted(types),
+        }
 
 
 @dataclass(frozen=True)
@@ -229,3 +255,16 @@ class TrainConfig:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     prng: str = "threefry2x32"
     compile_cache: str | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_empty(self, "model_dir", "initial_checkpoint_path")
+
+
+def _refuse_empty(config: "DataConfig | TrainConfig", *names: str) -> None:
+    """An empty path would mean the working directory: what an unset shell variable leaves."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, str) and not value.strip():
+            raise UserError(
+                f"{name.upper()} ({type(config).__name__}.{name}) is empty: give a path, or leave it out"
+            )

@@ -15,6 +15,9 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from flanx.evaluation import counts
+from flanx.terminal import printable
+
 PLAIN_SECONDS = 10.0
 
 
@@ -31,7 +34,7 @@ class Display:
         if enabled and self.console.is_terminal:
             whole = Column(no_wrap=True)
             self._bar = Progress(
-                TextColumn("{task.description}", table_column=whole),
+                TextColumn("{task.description}", table_column=whole, markup=False),
                 BarColumn(bar_width=12),
                 MofNCompleteColumn(table_column=whole),
                 TimeRemainingColumn(table_column=whole),
@@ -50,7 +53,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text, lines=True), markup=False, soft_wrap=True)
 
     def train(self, step: int, values: Mapping[str, Any]) -> None:
         """A log line of training."""
@@ -61,25 +64,31 @@ class Display:
             self._said = time.monotonic()
             self.say(f"step {step:,} of {self._total:,}  {note}")
 
-    def evaluating(self, done: int, total: int, suite: str) -> None:
-        """How far an evaluation is."""
+    def evaluating(self, done: int, total: int, what: str) -> None:
+        """How far an evaluation is: `what` names the suite and what of its examples is made."""
         if self._bar is not None:
             self._bar.update(
                 self._evaluation,
-                description=f"eval {suite}",
+                description=f"eval {printable(what)}",
                 completed=done,
                 total=total,
                 visible=done < total,
             )
         elif done < total and time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
-            self.say(f"eval {suite}: {done:,} of {total:,} examples")
+            self.say(f"eval {what}: {done:,} of {total:,} examples")
 
     def evaluated(self, step: int, values: Mapping[str, float]) -> None:
-        """An evaluation's result: what is averaged over a suite, not every task."""
-        means = {name: value for name, value in values.items() if name.count("/") == 1}
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-        self.say(f"eval at step {step:,}: {shown or f'{len(values)} metrics'}")
+        """An evaluation's result: what is averaged over a suite, not every task, and what those means are of."""
+        suites: dict[str, list[str]] = {}
+        for name, value in values.items():
+            if name.count("/") == 1 and not counts.is_count(name):
+                suites.setdefault(name.partition("/")[0], []).append(f"{name} {value:.4g}")
+        parts = []
+        for suite, means in suites.items():
+            of = counts.of_suite(values, suite)
+            parts.append("  ".join(means) + (f" ({of})" if of else ""))
+        self.say(f"eval at step {step:,}: {'  '.join(parts) or f'{len(values)} metrics'}")
 
     def close(self) -> None:
         """Leaves the bar as it stands."""

@@ -4,18 +4,35 @@ Who takes part is said by flags, or by what started the processes: the metadata 
 process that nothing says this of is alone.
 """
 
+import hashlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import util
 from pathlib import Path
 from typing import Any
 
+import flanx
 from flanx.errors import UserError
 from flanx.hardware import present
+from flanx.training import coordinator_loss, rendezvous
 
 JOIN_SECONDS = 300  # how long the first process waits for the last
+# After which JAX aborts all processes of a run when one is not heard of, and it may do so after half of that. The
+# watchdog, which says who is gone and ends with status 75, takes up to 100 s and must be first.
+HEARTBEAT_SECONDS = 300
+# Settings that may be each host's own: where things lie there, and what runs there.
+OWN = (
+    "model_dir",
+    "cache_dir",
+    "data_dir",
+    "vocabulary",
+    "initial_checkpoint_path",
+    "compile_cache",
+    "cache_workers",
+)
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 # (number of processes, number of this one) as their launchers tell them
 _SLURM = ("SLURM_NTASKS", "SLURM_PROCID")
@@ -30,11 +47,13 @@ class Hosts:
       coordinator_address: `host:port` of process 0 (T5X: --coordinator_address).
       process_count: number of processes (T5X: --process_count).
       process_index: which of them this one is, from 0 (T5X: --process_index).
+      join_timeout: seconds to wait for the others; None for JOIN_SECONDS.
     """
 
     coordinator_address: str | None = None
     process_count: int | None = None
     process_index: int | None = None
+    join_timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +77,16 @@ class Apart(UserError):
     status = 75
 
 
-def join(hosts: Hosts) -> None:
+def join(hosts: Hosts, settings: Mapping[str, str] | None = None) -> None:
     """Joins the run's other processes; to be called once, before any use of a device. Alone it does nothing.
 
+    Args:
+      hosts: what the command line says.
+      settings: of the run, by name; all processes must have the same.
+
     Raises:
-      UserError: what is said is incomplete or cannot be, or the processes did not find each other.
-      Apart: they did not, and it was a launcher that told them of each other.
+      UserError: what is said is incomplete or cannot be, or the processes do not fit together.
+      Apart: they did not find each other, and it was a launcher that told them of each other.
     """
     place = find_place(hosts, os.environ, _on_tpu)
     if place is None:
@@ -72,17 +95,71 @@ def join(hosts: Hosts) -> None:
 
     if jax.distributed.is_initialized():
         return
+    seconds = hosts.join_timeout or JOIN_SECONDS
     try:
+        address, count, index, devices = _settled(place, seconds)
+        facts = {
+            "the version of flanx": flanx.__version__,
+            "the version of jax": jax.__version__,
+            **(settings or {}),
+        }
+        rendezvous.meet(address, count, index, facts=facts, seconds=seconds, say=_say)
         jax.distributed.initialize(
-            place.address, place.count, place.index, initialization_timeout=JOIN_SECONDS
+            address,
+            count,
+            index,
+            local_device_ids=devices,
+            initialization_timeout=JOIN_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
+    except UserError:
+        raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:300]
         kind = Apart if place.address is None else UserError
         raise kind(
-            f"the processes of this run did not find each other ({place.how}): {reason}; check that every one was "
-            "started, and that process 0 can be reached from all"
+            f"the processes of this run did not find each other ({place.how}): {reason}"
         ) from error
+    if index:
+        coordinator_loss.end_with_status(address, Apart.status)
+
+
+def _settled(place: Place, seconds: float) -> tuple[str, int, int, int | Sequence[int] | None]:
+    """Address, number of processes, number of this one and its devices; JAX asks the launcher for what is not said."""
+    if place.address is not None and place.count is not None and place.index is not None:
+        return place.address, place.count, place.index, None
+    from jax._src import clusters  # what jax.distributed.initialize itself asks
+
+    address, count, index, devices = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, int(seconds)
+    )
+    if address is None or count is None or index is None:
+        raise ValueError("JAX does not learn of this launcher where process 0 runs")
+    return address, count, index, devices
+
+
+def shared_settings(config: Any) -> dict[str, str]:
+    """A configuration's settings that all processes must have alike, by name: all but those of `OWN`."""
+    found: dict[str, str] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name in OWN:
+            continue
+        if is_dataclass(value):
+            found |= shared_settings(value)
+        else:
+            found[f"{type(config).__name__}.{field.name}"] = _short(repr(value))
+    return found
+
+
+def _short(text: str) -> str:
+    if len(text) <= 80:
+        return text
+    return f"{text[:60]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+
+
+def _say(text: str) -> None:
+    print(f"flanx: {text}", file=sys.stderr, flush=True)
 
 
 def find_place(

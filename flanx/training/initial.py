@@ -119,7 +119,12 @@ def _differences(source: Source, config: T5Config) -> dict[str, str]:
 
 
 def restore_params(
-    source: Source, abstract: Any, *, rules: Rules = (), fresh: Fresh | None = None
+    source: Source,
+    abstract: Any,
+    *,
+    rules: Rules = (),
+    fresh: Fresh | None = None,
+    nonfinite: Callable[[str], None] | None = None,
 ) -> Any:
     """Float32 parameters laid out as `abstract` says.
 
@@ -128,14 +133,35 @@ def restore_params(
       abstract: nested dict of `jax.ShapeDtypeStruct`, with or without shardings.
       rules: see `flanx.training.assignment`.
       fresh: makes those arrays at the given paths that rules leave at their initial values.
+      nonfinite: called with the name of each stored array that holds a NaN or an infinity.
 
     Raises:
       UserError: arrays that do not fit, all of them named, before any is read.
     """
     leaves = leaves_of(abstract)
     sources = assign(_shapes(leaves), _stored(source.params), rules, str(source.path))
-    arrays = _load(leaves, sources, source.read, list(source.params), fresh)
+
+    def read(name: str) -> np.ndarray:
+        values = source.read(name)
+        if nonfinite is not None:
+            values = np.asarray(values, np.float32)
+            if not _is_finite(values):
+                nonfinite(name)
+        return values
+
+    arrays = _load(leaves, sources, read, list(source.params), fresh)
     return _tree(abstract, leaves, arrays)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Whether float32 values hold neither a NaN nor an infinity.
+
+    Their product with themselves is one pass at the speed of memory; only where it overflows are they looked at.
+    """
+    flat = values.ravel(order="K")
+    with np.errstate(all="ignore"):
+        product = np.dot(flat, flat)
+    return bool(np.isfinite(product)) or bool(np.isfinite(values).all())
 
 
 def check_optimizer(source: Source, restore: str) -> None:

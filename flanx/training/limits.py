@@ -1,5 +1,6 @@
 """What a run's settings must keep to, told before anything is prepared."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from flanx.training.profiling import steps_to_profile
 
 RESTORES = ("none", "state", "state_with_step_reset")
 GENERATORS = ("threefry2x32", "rbg", "unsafe_rbg")
+LARGEST_FLOAT = 3.4e38  # about float32's
 LARGEST_COUNT = 2**31 - 1  # metrics count tokens in int32 between log lines
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -62,6 +64,7 @@ def check(config: TrainConfig) -> None:
         if value is not None and not right(value):
             name = path.rpartition(".")[2]
             raise UserError(f"{type(owner).__name__}.{name} is {value!r}: {mend}")
+    _check_finite(config)
     if "://" in config.model_dir:
         raise UserError(
             f"MODEL_DIR {config.model_dir}: a run appends to its files and renames them, so they lie in a folder: "
@@ -97,3 +100,17 @@ def check(config: TrainConfig) -> None:
             f"TrainConfig.log_period is {config.log_period}: give {max(LARGEST_COUNT // cells, 1)} or less for "
             f"batches of {cells:,} tokens"
         )
+
+
+def _check_finite(settings: Any) -> None:
+    """Refuses numbers that are infinite or none, or would be as float32, in a dataclass and those that it holds."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if dataclasses.is_dataclass(part) and not isinstance(part, type):
+                _check_finite(part)
+            elif isinstance(part, float) and not abs(part) <= LARGEST_FLOAT:
+                raise UserError(
+                    f"{type(settings).__name__}.{field.name} is {value!r}: give a finite number, at most "
+                    f"{LARGEST_FLOAT:.2g} (float32)"
+                )

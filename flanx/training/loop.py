@@ -1,8 +1,10 @@
 """One training run from its configuration: restore, step, log, evaluate, save, sum up."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flanx.errors import Diverged
@@ -12,17 +14,26 @@ from flanx.training.config import TrainConfig
 from flanx.training.hang_report import DATA, DEVICES
 
 if TYPE_CHECKING:
+    from flanx.training.lease import Lease
     from flanx.training.preemption import Preemption
     from flanx.training.run import Run
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: steps taken, whether it was told to stop, and the last evaluation's metrics."""
+    """How a run ended.
+
+    Attributes:
+      step: steps taken.
+      preempted: whether it was told to stop.
+      metrics: of the last evaluation.
+      saved: step of the newest checkpoint, 0 where there is none.
+    """
 
     step: int
     preempted: bool
     metrics: dict[str, float] = field(default_factory=dict)
+    saved: int = 0
 
 
 class _Stopped(Exception):
@@ -36,7 +47,7 @@ def train(
     devices: Sequence[Any] | None = None,
     hosts: processes.Hosts | None = None,
 ) -> Result:
-    """Trains until `config.train_steps` steps are done, or a SIGTERM or SIGINT asks for an end.
+    """Trains until `config.train_steps` steps are done, or a SIGTERM, SIGINT or SIGHUP asks for an end.
 
     A MODEL_DIR with a checkpoint is gone on with: the run ends in the bytes in which it would have ended without the
     stop. Step 0 has the parameters at `initial_checkpoint_path`, or random ones.
@@ -48,20 +59,54 @@ def train(
       hosts: the run's other processes, where no launcher tells of them.
 
     Raises:
-      UserError: the configuration does not fit the data, the devices, or what MODEL_DIR holds; or the last checkpoint
-        could not be written.
+      UserError: the configuration does not fit the data, the devices, or what MODEL_DIR holds; another process trains
+        there; or the last checkpoint could not be written.
       Diverged: loss or gradient was not finite `config.most_skipped_in_a_row` times in a row.
     """
     began = time.perf_counter()
     startup.prepare(startup.compile_cache(config))
-    processes.join(hosts or processes.Hosts())
+    processes.join(hosts or processes.Hosts(), processes.shared_settings(config))
     # Imported here, so that the libraries find the environment prepared.
+    from flanx.training.run import open_folder
+
+    config = open_folder(config)
+    with _leased(config.model_dir) as lease:
+        return _train_in(config, lease, config_text=config_text, devices=devices, began=began)
+
+
+@contextmanager
+def _leased(model_dir: str) -> "Iterator[Lease | None]":
+    """Process 0's lease of MODEL_DIR, on which the others rely; given back at the end."""
+    import jax
+
+    from flanx.training.lease import Lease, take
+
+    def work() -> Lease | None:
+        say = partial(print, flush=True)
+        return take(model_dir, say=say) if jax.process_index() == 0 else None
+
+    lease = processes.agree("taking MODEL_DIR", work)
+    try:
+        yield lease
+    finally:
+        if lease is not None:
+            lease.release()
+
+
+def _train_in(
+    config: TrainConfig,
+    lease: "Lease | None",
+    *,
+    config_text: str | None,
+    devices: Sequence[Any] | None,
+    began: float,
+) -> Result:
     import jax
 
     from flanx.training.preemption import Preemption
     from flanx.training.run import open_run
 
-    run = open_run(config, config_text=config_text, devices=devices, began=began)
+    run = open_run(config, lease, config_text=config_text, devices=devices, began=began)
     try:
         with Preemption() as preemption, run.watchdog:
             return _train(run, preemption)
@@ -96,11 +141,14 @@ def _train(run: "Run", preemption: "Preemption") -> Result:
             run.checkpoints.finish()
         raise
     with run.watchdog.busy("saving"):
-        run.checkpoints.finish(needed=run.step if run.step else None)
+        needed = run.step if run.step and not run.unsaved else None
+        run.checkpoints.finish(needed=needed)
+    run.give_up_answers()
     if not stopped:
         with run.watchdog.busy("summing up"):  # the others have ended by now
             run.report()
-    return Result(run.step, stopped, evaluated or {})
+    saved = max(run.checkpoints.steps(), default=0)
+    return Result(run.step, stopped, evaluated or {}, saved)
 
 
 def _steps(
@@ -138,6 +186,7 @@ def _steps(
                 clock.restart()
             step = run.step
             watchdog.step(step)
+            run.hold(read=False)
             end = step == config.train_steps
             if step % config.log_period == 0 or end:
                 _log(run)
@@ -164,6 +213,7 @@ def _log(run: "Run") -> None:
     run.watchdog.doing = "writing logs"
     values = metrics.summarise(sums, run.task_names) | run.clock.rates(sums)
     run.writers.train(run.step, values)
+    run.answers.flush()
     run.watchdog.doing = DEVICES  # by which the processes tell each other of their saves
     run.checkpoints.poll(run.step)
     if run.step % run.config.log_period == 0:
@@ -211,13 +261,35 @@ def _evaluate(run: "Run", preemption: "Preemption") -> dict[str, float]:
     with run.watchdog.busy("evaluating"):
         values = run.evaluator().run(run.state.params, run.step, progress)
     run.writers.evaluation(run.step, values)
+    for line in run.evaluation_failures():
+        run.writers.say(line)
     return values
 
 
 def _save(run: "Run", evaluation: dict[str, float] | None) -> None:
-    _check_skips_now(run)
+    """Saves, but not while updates are being skipped; the last step of a run is saved if that may be chance."""
+    skipped = _check_skips_now(run)
+    end = run.step == run.config.train_steps
+    if skipped and end:
+        run.skips.check_end(run.step, skipped, run.checkpoints.folder)
+        times = "update was" if skipped == 1 else f"{skipped} updates were"
+        run.writers.say(
+            f"the last {times} skipped (loss or gradient not finite): the parameters saved are those of step "
+            f"{run.step - skipped:,}"
+        )
+    run.unsaved = skipped > 0 and not end
+    if run.unsaved:
+        run.checkpoints.postpone(run.step)
+        return
     with run.watchdog.busy("saving"):
-        run.checkpoints.save(run.state, run.sums, run.loader.to_json(), evaluation, step=run.step)
+        run.checkpoints.save(
+            run.state,
+            run.sums,
+            run.loader.to_json(),
+            evaluation,
+            step=run.step,
+            skips=run.skips.to_json(),
+        )
 
 
 def _check_skips(run: "Run", step: int, in_a_row: Any) -> None:
@@ -230,12 +302,15 @@ def _check_skips(run: "Run", step: int, in_a_row: Any) -> None:
         checkpoints.folder,
         lambda: float(run.sums["learning_rate"]),
     )
+    checkpoints.before_skips = run.skips.before
 
 
-def _check_skips_now(run: "Run") -> None:
-    """Before anything is written: the steps still in flight count as well."""
+def _check_skips_now(run: "Run") -> int:
+    """How many updates have been skipped in a row; before anything is written, the steps in flight count as well."""
     from flanx.training.metrics import IN_A_ROW
 
     run.watchdog.doing = DEVICES
     with run.clock.on_devices():
-        _check_skips(run, run.step, run.sums[IN_A_ROW])
+        in_a_row = int(run.sums[IN_A_ROW])
+    _check_skips(run, run.step, in_a_row)
+    return in_a_row

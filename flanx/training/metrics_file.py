@@ -20,7 +20,11 @@ FILE = "metrics.jsonl"
 
 
 class MetricsFile:
-    """Appends lines; opened at a step, which cuts what lies beyond it."""
+    """Appends lines; opened at a step, which cuts what lies beyond it.
+
+    Attributes:
+      damage: what of the file could not be read and is left out, in one line; None where that is nothing.
+    """
 
     def __init__(self, model_dir: str | Path, *, step: int, log_period: int):
         """Keeps lines up to `step`; before the first step, none at all.
@@ -30,7 +34,13 @@ class MetricsFile:
         """
         self._path = Path(model_dir) / FILE
         kept = []
-        for line in read(model_dir) if step else ():
+        content = _content(model_dir) if step else b""
+        lines, self.damage = _parse(content)
+        if self.damage is not None:
+            aside = Path(model_dir) / "damaged" / FILE
+            whole_files.write(aside, content)
+            self.damage += f"; the file as it was is kept at {aside}"
+        for line in lines:
             replaced = line["split"] == "train" and line["step"] == step and step % log_period
             if line["step"] <= step and not replaced:
                 kept.append(_text(line))
@@ -52,13 +62,49 @@ class MetricsFile:
 
 
 def read(model_dir: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The lines of a run, none where there is no file; an unfinished one (a kill may cut the last) is left out."""
+    """The lines of a run, none where there is no file; what is damaged or unfinished is left out."""
+    yield from _parse(_content(model_dir))[0]
+
+
+def _content(model_dir: str | os.PathLike[str]) -> bytes:
     path = epath.Path(model_dir) / FILE
-    for text in path.read_text().split("\n") if path.exists() else ():
-        try:
-            yield json.loads(text)
-        except ValueError:
-            continue
+    return path.read_bytes() if path.exists() else b""
+
+
+def _parse(content: bytes) -> tuple[list[dict[str, Any]], str | None]:
+    """Lines that can be read, and how many cannot; a kill may cut the last one, which is no damage."""
+    *whole, last = content.split(b"\n")
+    found, damaged, zeros = [], 0, 0
+    for text in [*whole, last]:
+        line = _line(text)
+        if line is not None:
+            found.append(line)
+        elif text and (text is not last or b"\0" in text):
+            damaged += 1
+            zeros += text.count(b"\0")
+    if not damaged:
+        return found, None
+    of_zeros = f", {zeros:,} bytes of zeros" if zeros else ""
+    return found, f"{FILE} is damaged: {damaged} line{'s' * (damaged > 1)} left out{of_zeros}"
+
+
+def _line(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text.decode())
+        right = (
+            isinstance(line["step"], int)
+            and line["split"] in ("train", "eval")
+            and isinstance(line["values"], dict)
+            and all(_number_or_numbers(value) for value in line["values"].values())
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return line if right else None
+
+
+def _number_or_numbers(value: Any) -> bool:
+    values = value.values() if isinstance(value, dict) else (value,)
+    return all(isinstance(number, int | float) for number in values)
 
 
 def evaluation_at(model_dir: str | Path, step: int) -> dict[str, float] | None:

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from flanx import resources
+from flanx import digests, resources
 from flanx.errors import UserError
+from flanx.interop import json_text
 from flanx.training.state import path_names
 
 FORMAT_VERSION = 1
@@ -27,6 +28,7 @@ EXPORT_FACTS = "flanx.json"
 RUN_FILES = ("config.gin", "run.json")  # what a MODEL_DIR has before its first checkpoint
 T5X_FOLDER = "checkpoint_"
 HF_CONFIG = "config.json"
+VOCABULARY = "vocabulary.model"
 
 
 def export_params(
@@ -61,7 +63,8 @@ def export_params(
         content = {"format_version": FORMAT_VERSION, "dtype": dtype, **(facts or {})}
         (folder / EXPORT_FACTS).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
         if vocabulary_file is not None:
-            shutil.copyfile(vocabulary_file, folder / "vocabulary.model")
+            shutil.copyfile(vocabulary_file, folder / VOCABULARY)
+        digests.write(folder, ("params", EXPORT_FACTS, VOCABULARY))
 
 
 def find_params(path: str | os.PathLike[str], step: int | None = None) -> Path:
@@ -75,11 +78,13 @@ def find_params(path: str | os.PathLike[str], step: int | None = None) -> Path:
     Raises:
       UserError: no such folder, no checkpoint in it, or none of that step.
     """
-    if "://" in str(path) and not str(path).startswith(resources.PACKAGE_SCHEME):
+    if "://" in str(path) and not str(path).startswith(
+        (resources.PACKAGE_SCHEME, resources.FILE_SCHEME)
+    ):
         raise UserError(
             f"'{path}' is not on this machine: copy it (gcloud storage cp -r {path} ., say) and give the copy"
         )
-    folder = Path(resources.resolve_checkpoint(str(path))).absolute()
+    folder = resources.absolute(resources.resolve_checkpoint(str(path)))
     if _is_checkpoint(folder):
         if step is not None and str(step) != folder.name.removeprefix(T5X_FOLDER):
             raise UserError(f"step {step}: '{path}' is one checkpoint by itself, not several")
@@ -107,7 +112,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     for name in ("run/metadata", EXPORT_FACTS):
         if (folder / name).is_file():
-            facts = json.loads((folder / name).read_text())
+            facts = json_text.parse((folder / name).read_bytes())
             if not isinstance(facts, dict) or not isinstance(facts.get("format_version", 0), int):
                 raise ValueError(f"{name} is not what flanx writes")
             if facts.get("format_version", 0) > FORMAT_VERSION:

@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM, SIGINT or a cloud's notice end training at the next step, with a checkpoint."""
+"""Being told to stop: SIGTERM, SIGINT, SIGHUP or a cloud's notice end training at the next step, with a checkpoint."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ class Preemption:
     """Listens while it is entered (in the main thread; elsewhere a process alone hears no signal).
 
     The first signal asks for an end at the next step; a second SIGINT is an impatient user and interrupts at once.
+    SIGHUP, a terminal that was closed, counts unless it is ignored: `nohup` starts a run that outlives its terminal.
     Several processes agree on the step by JAX's preemption sync manager: whichever of them gets a SIGTERM, from outside
     or, for anything else that it hears, from itself, all stop after the same step.
 
@@ -32,7 +33,9 @@ class Preemption:
         self._alone = jax.process_count() == 1
         if threading.current_thread() is threading.main_thread():
             # With several processes, SIGTERM is for JAX's own handler, which tells the others.
-            heard = (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,)
+            heard = [signal.SIGINT, *([signal.SIGTERM] if self._alone else [])]
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                heard.append(signal.SIGHUP)
             for number in heard:
                 self._before[number] = signal.signal(number, self._hear)
         host = notices.metadata_host()

@@ -3,22 +3,25 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from flanx import resources
 from flanx.data import loader as loaders
 from flanx.data import manifest as manifests
 from flanx.data import vocabulary as vocabularies
 from flanx.data.loader import LoaderState
 from flanx.data.manifest import Manifest
+from flanx.data.request import StoreRequest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
+from flanx.evaluation import suites
 from flanx.interop.source import Source
-from flanx.training import leftovers, limits, run_info
+from flanx.terminal import command
+from flanx.training import leftovers, limits, run_folder, run_info
 from flanx.training import program as programs
 from flanx.training.board import Board
 from flanx.training.checkpoint import Checkpoints
@@ -26,10 +29,12 @@ from flanx.training.clock import Clock
 from flanx.training.config import TrainConfig
 from flanx.training.hosts import agree, check_shared
 from flanx.training.initial import check_model, check_optimizer, open_initial, restored_text
+from flanx.training.lease import Lease
 from flanx.training.mesh import check_batch, host_rows, make_mesh, rules_of, undivided
 from flanx.training.metrics_file import evaluation_at
 from flanx.training.mfu import steps_at_peak
 from flanx.training.params_io import check_vocabulary
+from flanx.training.pending_files import PendingFiles
 from flanx.training.profiling import Profile, steps_to_profile
 from flanx.training.program import Program, Sums
 from flanx.training.skips import Skips
@@ -57,6 +62,8 @@ class Run:
       skips: notices when every update is skipped.
       state, sums, loader, step: what the next step starts from.
       began: when the command did, for telling how long the first step took.
+      lease: of MODEL_DIR; process 0 has it.
+      unsaved: whether the last save was put off, because updates were being skipped.
     """
 
     config: TrainConfig
@@ -75,6 +82,8 @@ class Run:
     loader: LoaderState
     step: int
     began: float
+    lease: Lease | None = None
+    unsaved: bool = False
     _evaluator: Any = field(default=None)
 
     @property
@@ -85,6 +94,11 @@ class Run:
     @property
     def single_process(self) -> bool:
         return jax.process_count() == 1
+
+    def hold(self, *, read: bool = True) -> None:
+        """Asks whether MODEL_DIR is still this run's (`flanx.training.lease.Lease.check`)."""
+        if self.lease is not None:
+            self.lease.check(read=read)
 
     def batches(self) -> "loaders.Prefetch[Any]":
         """This process's rows from the run's place in the stream on, made ahead of time by a thread."""
@@ -116,8 +130,21 @@ class Run:
                 self.config.model_dir,
                 mesh=self.program.mesh,
                 eval_steps=self.config.eval_steps,
+                write=self.answers.write,
+                trained_on={entry.dataset for entry in self.manifest.entries},
             )
         return self._evaluator
+
+    def evaluation_failures(self) -> list[str]:
+        """Lines on users' metrics that failed in the last evaluation; training goes on without their scores."""
+        from flanx.evaluation import scoring
+
+        return scoring.lines(self.evaluator().failures)
+
+    @cached_property
+    def answers(self) -> PendingFiles:
+        """What evaluations leave in MODEL_DIR/eval."""
+        return PendingFiles(self.writers.say)
 
     def evaluation_at(self, step: int) -> dict[str, float] | None:
         """What metrics.jsonl says of an evaluation at `step`; processes other than 0 learn whether it says anything."""
@@ -134,21 +161,50 @@ class Run:
         seconds = time.perf_counter() - self.began
         self.writers.say(f"step {self.step:,} done {seconds:.1f} s after the start")
 
+    def give_up_answers(self) -> None:
+        """Tries once more to write answers that wait for room, and says which are lost."""
+        self.answers.flush()
+        if self.answers.waiting:
+            self.writers.say(
+                f"lost, for want of room: {', '.join(self.answers.waiting)}; `flanx eval` makes them again"
+            )
+
     def report(self) -> None:
-        """Table, summary.json and curves of a finished run."""
+        """Table, summary.json and curves of a finished run, which it is without room for them too."""
         if jax.process_index() == 0:
             from flanx.evaluation import summary
 
             self.writers.close()
-            summary.report(self.config.model_dir, self.writers.console)
             folder = self.config.model_dir
+            try:
+                summary.report(folder, self.writers.console)
+            except OSError as error:
+                self.writers.say(
+                    f"summary.json and curves.png cannot be written ({error.strerror}): the same command makes them "
+                    "when there is room"
+                )
+                return
             if self.config.evals:
                 self.writers.say(f"predictions, summary.json and curves.png: {folder}")
-            self.writers.say(f'ask the model: flanx infer {folder} --prompt "..."')
+            self.writers.say(f"ask the model: {command('flanx', 'infer', folder)} --prompt '...'")
+
+
+def open_folder(config: TrainConfig) -> TrainConfig:
+    """Checks the settings and makes MODEL_DIR; the configuration with whole paths.
+
+    Raises:
+      UserError: settings that no run could do with, or a MODEL_DIR that is none.
+    """
+    limits.check(config)
+    config = _with_whole_paths(config)
+    run_folder.make(config.model_dir)
+    check_shared(config.model_dir)
+    return config
 
 
 def open_run(
     config: TrainConfig,
+    lease: Lease | None,
     *,
     config_text: str | None,
     devices: Sequence[jax.Device] | None,
@@ -156,25 +212,18 @@ def open_run(
 ) -> Run:
     """Prepares data, builds the program, and restores the newest checkpoint or makes step 0.
 
+    Args:
+      config: that `open_folder` gave.
+      lease: of its MODEL_DIR, on process 0.
+      config_text, devices, began: see `flanx.training.loop.train`.
+
     Raises:
       UserError: see `flanx.training.loop.train`.
     """
-    limits.check(config)
-    config = _with_whole_paths(config)
-    Path(config.model_dir).mkdir(parents=True, exist_ok=True)
-    check_shared(config.model_dir)
-    run_info.check_configuration(config)
-    mesh = make_mesh(config.mesh, devices)
-    check_batch(mesh, config.batch_size, config.microbatches)
-    begun = run_info.has_checkpoint(config.model_dir)
-    source = None if begun else _initial_source(config)
+    config, mesh, source = check_settings(config, devices)
     manifest, *eval_manifests = _manifests(config)
     vocabulary = vocabularies.load(manifest.vocabulary["spec"], config.data.data_dir)
-    if vocabulary.size > config.model.vocab_size:
-        raise UserError(
-            f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, and the model's vocab_size is "
-            f"{config.model.vocab_size}: raise T5Config.vocab_size"
-        )
+    check_size(config, vocabulary)
     facts = run_info.facts(config, manifest, vocabulary)
     run_info.check_data(config, facts)
     if source is not None:
@@ -182,20 +231,24 @@ def open_run(
     program = programs.build(config, mesh, len(manifest.entries))
 
     primary = jax.process_index() == 0
-    told: list[str] = []
+    told: list[str] = run_info.notes(config.model_dir)
     if whole := undivided(program.state.params, mesh, rules_of(config.mesh)):
         told.append(whole)
-    checkpoints = Checkpoints(config.model_dir, config.checkpoint, facts, told.append)
+    hold = (lambda: None) if lease is None else lease.check
+    checkpoints = Checkpoints(config.model_dir, config.checkpoint, facts, told.append, hold)
     if max(checkpoints.steps(), default=0) < config.train_steps:
         program.step.start()
     restored = checkpoints.restore_newest(program.state, program.sums)
     if restored is not None:
         state, sums, step = restored.state, restored.sums, restored.step
-        place = LoaderState.from_json(restored.loader)
+        place, skipped = LoaderState.from_json(restored.loader), restored.skips
     else:
         source = source or _initial_source(config)
         state = _first_state(config, program, source, told)
-        sums, step, place = program.zero_sums(), 0, LoaderState()
+        sums, step, place, skipped = program.zero_sums(), 0, LoaderState(), {}
+    skips = Skips(config.most_skipped_in_a_row, [entry.task for entry in manifest.entries], skipped)
+    checkpoints.before_skips = skips.before
+    hold()  # preparing the data may have taken hours
     if primary:
         leftovers.remove(config.model_dir)
         run_info.write(config, facts, vocabulary, program.state.params, config_text)
@@ -206,6 +259,7 @@ def open_run(
         if primary
         else NoWriters()
     )
+    told += suites.scopes(config.evals, eval_manifests, manifest)
     for text in [*told, _where_from(config, step, source)]:
         writers.say(text)
     checkpoints.warn = writers.say
@@ -224,7 +278,8 @@ def open_run(
         watchdog=Watchdog(
             config.model_dir, Board.of_this_run(), limit=config.hang_seconds, ends=config.hang_exit
         ),
-        skips=Skips(config.most_skipped_in_a_row, [entry.task for entry in manifest.entries]),
+        skips=skips,
+        lease=lease,
         state=state,
         sums=sums,
         loader=place,
@@ -233,10 +288,45 @@ def open_run(
     )
 
 
+def check_settings(
+    config: TrainConfig, devices: Sequence[jax.Device] | None = None
+) -> tuple[TrainConfig, Any, Source | None]:
+    """Everything that can be refused before data is prepared; a start begins with it, and `--dry_run` does no more.
+
+    Returns:
+      The configuration with whole paths, the mesh, and the checkpoint to start from where one is read.
+
+    Raises:
+      UserError: naming the first setting that is wrong.
+    """
+    limits.check(config)
+    config = _with_whole_paths(config)
+    requests_of(config)
+    run_folder.check(config.model_dir)
+    run_info.check_configuration(config)
+    mesh = make_mesh(config.mesh, devices)
+    check_batch(mesh, config.batch_size, config.microbatches)
+    begun = run_info.has_checkpoint(config.model_dir)
+    return config, mesh, None if begun else _initial_source(config)
+
+
+def check_size(config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """Refuses a vocabulary with more ids than the model has embeddings."""
+    if vocabulary.size > config.model.vocab_size:
+        raise UserError(
+            f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, and the model's vocab_size is "
+            f"{config.model.vocab_size}: raise T5Config.vocab_size"
+        )
+
+
+def requests_of(config: TrainConfig) -> list[StoreRequest]:
+    """The stores that the run reads: its training data's, then each suite's."""
+    return [config.data.request(), *map(config.data.eval_request, config.evals)]
+
+
 def _manifests(config: TrainConfig) -> list[Manifest]:
     """Of the training data and of every suite; process 0 prepares what is missing, the others wait for it."""
-    requests = [config.data.request(), *map(config.data.eval_request, config.evals)]
-    ensure = partial(manifests.ensure, requests, workers=config.data.cache_workers)
+    ensure = partial(manifests.ensure, requests_of(config), workers=config.data.cache_workers)
     return agree("preparing the data", ensure)
 
 
@@ -289,4 +379,4 @@ def _with_whole_paths(config: TrainConfig) -> TrainConfig:
 
 
 def _whole(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if "://" in path else str(resources.absolute(path))

@@ -12,6 +12,7 @@ from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.models.t5.config import T5Config
 from flanx.training.config import TrainConfig
+from flanx.training.params_io import read_facts
 
 RUN_FILE = "run.json"
 VOCABULARY_FILE = "vocabulary.model"
@@ -38,9 +39,60 @@ def facts(config: TrainConfig, manifest: Manifest, vocabulary: Vocabulary) -> di
 
 
 def read(model_dir: str | Path) -> dict[str, Any] | None:
-    """run.json, or None where no run was started."""
+    """What is known of the run in a MODEL_DIR: run.json, or where that is missing or damaged, its newest checkpoint's
+    copy; None where no run was started."""
+    told = _run_file(model_dir)
+    return told if told is not None else _newest_facts(model_dir)
+
+
+def notes(model_dir: str | Path) -> list[str]:
+    """Lines on small files that are damaged and made again."""
     path = Path(model_dir) / RUN_FILE
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file() or _run_file(model_dir) is not None:
+        return []
+    source = "from the newest checkpoint" if has_checkpoint(model_dir) else "anew"
+    return [f"{path} was damaged, and is written {source}"]
+
+
+def _run_file(model_dir: str | Path) -> dict[str, Any] | None:
+    """run.json; None where there is none that can be used."""
+    try:
+        told = json.loads((Path(model_dir) / RUN_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return told if _are_facts(told) else None
+
+
+def _newest_facts(model_dir: str | Path) -> dict[str, Any] | None:
+    """The facts that go into every checkpoint, from the newest in which they can be read."""
+    for folder in _checkpoints(model_dir):
+        try:
+            told = read_facts(folder)
+        except (OSError, ValueError):
+            continue
+        if _are_facts(told):
+            return told
+    return None
+
+
+def _are_facts(told: Any) -> bool:
+    """Whether JSON is what `facts` makes, as far as a run that resumes relies on it."""
+    if not isinstance(told, dict):
+        return False
+    kinds = {
+        "model": dict,
+        "vocabulary": dict,
+        "feature_lengths": dict,
+        "mixture": str,
+        "manifest": str,
+        "seed": int,
+    }
+    if not all(isinstance(told.get(name), kind) for name, kind in kinds.items()):
+        return False
+    vocabulary = told["vocabulary"]
+    return isinstance(vocabulary.get("size"), int) and all(
+        isinstance(vocabulary.get(name), str) for name in ("spec", "fingerprint")
+    )
 
 
 def check_configuration(config: TrainConfig) -> None:
@@ -101,8 +153,14 @@ def check_data(config: TrainConfig, now: Mapping[str, Any]) -> None:
 
 def has_checkpoint(model_dir: str | Path) -> bool:
     """Whether there is anything to go on from."""
+    return bool(_checkpoints(model_dir))
+
+
+def _checkpoints(model_dir: str | Path) -> list[Path]:
+    """Folders of checkpoints, newest first."""
     folder = Path(model_dir) / "checkpoints"
-    return folder.is_dir() and any(entry.name.isdigit() for entry in folder.iterdir())
+    found = [e for e in folder.iterdir() if e.name.isdecimal()] if folder.is_dir() else []
+    return sorted(found, key=lambda entry: -int(entry.name))
 
 
 def write(

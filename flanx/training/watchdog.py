@@ -10,7 +10,6 @@ What takes its time by right does not count: starting, compiling, evaluating, sa
 import faulthandler
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from flanx.terminal import printable, say
 from flanx.training.board import Board
 from flanx.training.hang_report import Beat, report
 
@@ -168,7 +168,7 @@ class Watchdog:
         """Process 0, which keeps the board, does not answer."""
         reason = " ".join(str(error).split())[:120]
         text = f"flanx: process 0, through which the processes of this run find each other, does not answer ({reason})"
-        print(text, file=sys.stderr, flush=True)
+        say(text)
         self._done.set()
         if self._ends:
             self._leave(STATUS)
@@ -210,7 +210,7 @@ class Watchdog:
                 file.flush()
                 faulthandler.dump_traceback(file, all_threads=True)
         except OSError as error:
-            print(f"flanx: no {path} ({error.strerror})", file=sys.stderr, flush=True)
+            say(f"flanx: no {printable(path)} ({error.strerror})")
 
     def _report(self) -> None:
         heard = [Beat.from_json(text) for text, _ in self._heard.values()]
@@ -221,7 +221,7 @@ class Watchdog:
             stacks=str(self._folder / "hang-*.txt"),
             status=STATUS if self._ends else None,
         )
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
     def _mine(self) -> Beat:
         host = socket.gethostname()

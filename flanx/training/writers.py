@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
+from flanx.evaluation import counts
 from flanx.training.display import Display
 from flanx.training.metrics_file import MetricsFile
 
@@ -44,6 +45,8 @@ class AllWriters:
         self._board: Any = None
         self._display = Display(total, step, enabled=True)
         self._refused: set[str] = set()
+        if self._file.damage is not None:
+            self.say(self._file.damage)
 
     @property
     def console(self) -> Console | None:
@@ -59,7 +62,9 @@ class AllWriters:
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
         self._write("metrics.jsonl", self._file.write, step, "eval", values)
-        self._scalars(step, {f"eval/{name}": value for name, value in values.items()})
+        # Of how many examples a score is stays the same over the steps: no curve.
+        scores = {name: value for name, value in values.items() if not counts.is_count(name)}
+        self._scalars(step, {f"eval/{name}": value for name, value in scores.items()})
         self._display.evaluated(step, values)
 
     def evaluating(self, done: int, total: int, suite: str) -> None:

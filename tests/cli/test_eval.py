@@ -1,10 +1,12 @@
 """`flanx eval` on a finished run: the run's own figures again, other tasks by name, and mistakes."""
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -69,6 +71,7 @@ def test_overridden_settings_leave_the_runs_answers_alone(model_dir):
 def test_neither_eval_nor_infer_loads_tensorflow(trained_run, tmp_path):
     code = f"""
 import sys
+import tempfile
 from flanx.cli.main import main
 assert main(["eval", {str(trained_run)!r}, "--output", {str(tmp_path)!r}]) == 0
 assert main(["infer", {str(trained_run)!r}, "--prompt", "a"]) == 0
@@ -134,3 +137,129 @@ def test_a_vocabulary_that_is_not_the_checkpoints(model_dir, capsys):
     assert main(["eval", str(model_dir), *arguments]) == 2
     error = capsys.readouterr().err
     assert "is tokenised with 'bytes?extra_ids=5', the model with 'bytes'" in error
+
+
+METRICS = """
+def broken(references, predictions):
+    return {"broken": 1 / 0}
+"""
+
+
+def test_a_metric_that_fails_is_one_line_and_the_other_scores_stay(model_dir, capsys, tmp_path):
+    from flanx.evaluation import metrics
+
+    place = model_dir.parent / "broken_metric.py"
+    place.write_text(METRICS)
+    real = metrics.resolve
+    space = {}
+    exec(compile(METRICS, str(place), "exec"), space)
+
+    def resolve(name):
+        return space["broken"] if name == "flanx.evaluation.metrics:accuracy" else real(name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "resolve", resolve)
+        assert main(["eval", str(model_dir), f"--output={tmp_path / 'out'}"]) == 2
+    shown = capsys.readouterr()
+    (line,) = [line for line in shown.err.splitlines() if "broken_metric" in line]
+    assert f"{place}:3: ZeroDivisionError: division by zero" in line
+    assert "of task 'toycli.first.zs_noopt' and 1 more task fails at" in line
+    results = json.loads((tmp_path / "out" / "results-3.json").read_text())
+    assert "held_in/toycli.first.zs_opt/rank_accuracy" in results
+    assert "rank_accuracy" in shown.out
+    assert (tmp_path / "out" / "toycli.first.zs_opt-3.jsonl").exists()
+
+
+def test_the_table_says_of_how_many_examples(model_dir, capsys):
+    assert main(["eval", str(model_dir), "--tasks=toycli.first.zs_opt", "--max_examples=4"]) == 0
+    rows = [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("│")
+    ]
+    assert [row[:3] for row in rows] == [
+        ["tasks", "toycli.first.zs_opt", "4"],
+        ["tasks", "mean of 1 task", "4"],
+    ]
+
+
+def test_the_runs_own_lines_say_of_how_many_examples(trained_run):
+    lines = map(json.loads, (trained_run / "metrics.jsonl").read_text().splitlines())
+    values = next(line["values"] for line in lines if line["split"] == "eval")
+    assert values["held_in/toycli.first.zs_opt/examples"] == 11
+    assert (values["held_in/examples"], values["held_in/tasks"]) == (22, 2)
+    suite = json.loads((trained_run / "summary.json").read_text())["suites"][0]
+    assert (suite["examples"], suite["left_out"]) == (22, 0)
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "read-only", "empty"])
+def test_a_folder_that_takes_no_answers_is_refused_before_the_work(
+    trained_run, kind, tmp_path, capfd, monkeypatch
+):
+    from flanx.evaluation import trained
+
+    def opened(*args, **kwargs):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(trained, "open_trained", opened)
+    if kind == "read-only":  # which root does not meet
+        monkeypatch.setattr(os, "access", lambda path, mode, **how: mode & os.W_OK == 0)
+    (tmp_path / "taken").write_text("")
+    place = {
+        "file": tmp_path / "taken",
+        "below a file": tmp_path / "taken" / "deeper",
+        "read-only": tmp_path / "flanx",
+        "empty": "",
+    }[kind]
+    assert main(["eval", str(trained_run), f"--output={place}"]) == 2
+    error = capfd.readouterr().err.strip()
+    assert "--output" in error
+    assert str(place) in error
+    assert "\n" not in error
+
+
+def test_answers_that_their_folder_refuses_are_kept_elsewhere(
+    trained_run, tmp_path, capsys, monkeypatch
+):
+    from flanx import whole_files
+
+    folder, real = tmp_path / "out", whole_files.write
+
+    def write(path, content):
+        if str(path).startswith(str(folder)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path, content)
+
+    monkeypatch.setattr(whole_files, "write", write)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main(["eval", str(trained_run), f"--output={folder}"]) == 1
+    shown = capsys.readouterr()
+    assert "held_in" in shown.out
+    (instead,) = tmp_path.glob("flanx-eval-*")
+    assert f"what it did not take is in {instead}" in shown.err
+    assert sorted(path.name for path in instead.iterdir()) == [
+        "index.json",
+        "results-3.json",
+        "toycli.first.zs_noopt-3.jsonl",
+        "toycli.first.zs_opt-3.jsonl",
+    ]
+
+
+def test_a_recipe_on_a_runs_folder_takes_what_it_requires_of_the_run(trained_run, tmp_path):
+    """runs/train.gin, which recipes include, asks for a model and a mixture that config.gin has."""
+    recipe = tmp_path / "recipe.gin"
+    recipe.write_text(
+        "from __gin__ import dynamic_registration\n"
+        "from flanx.evaluation import suites\n"
+        "from flanx.training import config\n"
+        'include "runs/train.gin"\n'
+        "config.TrainConfig.evals = [@short/suites.EvalSuite()]\n"
+        'short/suites.EvalSuite.name = "short"\n'
+        'short/suites.EvalSuite.mixture = "toycli"\n'
+        "short/suites.EvalSuite.max_examples = 2\n"
+        "short/suites.EvalSuite.max_decode_length = 4\n"
+    )
+    cache = f"--gin.CACHE_DIR={trained_run.parent / 'cache'}"
+    command = ["eval", str(trained_run), f"--gin_file={recipe}", cache, f"--output={tmp_path}"]
+    assert main(command) == 0
+    assert json.loads((tmp_path / "results-3.json").read_text())["short/examples"] == 4

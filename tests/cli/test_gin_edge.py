@@ -225,3 +225,72 @@ def test_flag_without_value(run_gin):
 )
 def test_a_value_of_another_type_is_named(run_gin, flag, says):
     assert message(f"--gin_file={run_gin}", "--gin.MODEL_DIR=x", f"--gin.{flag}") == says
+
+
+def settings(tmp_path, *flags):
+    file = tmp_path / "run.gin"
+    if not file.exists():
+        file.write_text(SMALL)
+    parser = argparse.ArgumentParser()
+    gin_edge.add_arguments(parser)
+    words = [w for flag in flags for w in ("--gin_binding", flag)]
+    return gin_edge.build(TrainConfig, parser.parse_args([f"--gin_file={file}", *words]))
+
+
+SMALL = """
+include "runs/train.gin"
+include "models/t5_1_1/small.gin"
+MODEL_DIR = "run"
+MIXTURE_OR_TASK_NAME = "playground"
+TASK_FEATURE_LENGTHS = {"inputs": 16, "targets": 8}
+TRAIN_STEPS = 1
+"""
+
+
+@pytest.mark.parametrize("text", ["2024", "1e5", "True", "None", "007", "runs/2024"])
+def test_a_bare_flag_of_a_text_setting_is_text(tmp_path, text):
+    assert settings(tmp_path, f"MODEL_DIR={text}").model_dir == text
+    assert settings(tmp_path, f"TrainConfig.model_dir={text}").model_dir == text
+
+
+def test_other_bare_flags_keep_their_type(tmp_path):
+    made = settings(
+        tmp_path,
+        "TRAIN_STEPS=7",
+        "INITIAL_CHECKPOINT_PATH=None",
+        "DATA_DIR=2024",
+        "DataConfig.packing=False",
+    )
+    assert made.train_steps == 7
+    assert made.initial_checkpoint_path is None
+    assert made.data.data_dir == "2024"
+    assert made.data.packing is False
+
+
+@pytest.mark.parametrize(
+    "name", ["MODEL_DIR", "CACHE_DIR", "DATA_DIR", "INITIAL_CHECKPOINT_PATH", "VOCABULARY"]
+)
+@pytest.mark.parametrize("value", ["", "''", "' '"])
+def test_an_empty_path_is_refused_by_its_name(tmp_path, name, value):
+    with pytest.raises(UserError, match=f"{name}.* empty"):
+        settings(tmp_path, f"{name}={value}")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    (tmp_path / "run.gin").write_bytes(b"\xef\xbb\xbf" + SMALL.encode())
+    assert settings(tmp_path).train_steps == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b"A = 1\n# \xe9t\xe9\n", "run.gin:2: not UTF-8"),
+        (b"A = 1\nB = (1,\n    [2, 3],\nC = 4\n", r"run.gin:2: .*'\(' is not closed"),
+        (b"A = 1\nB = {'a': [1, 2}\n", "run.gin:2"),
+        (b"A = 1\nB = '''text\n\n", "run.gin:2: .*string"),
+    ],
+)
+def test_unreadable_gin_is_named_by_file_and_line(tmp_path, content, where):
+    (tmp_path / "run.gin").write_bytes(content)
+    with pytest.raises(UserError, match=where):
+        settings(tmp_path)

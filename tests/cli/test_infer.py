@@ -1,8 +1,12 @@
 """`flanx infer`: a prompt, a JSONL file, a task's examples, and mistakes."""
 
+import dataclasses
+import errno
 import io
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -58,7 +62,7 @@ def test_a_stopped_file_job_goes_on(trained_run, questions, tmp_path, monkeypatc
             yield found
 
     monkeypatch.setattr(Answerer, "answers", dying)
-    assert main([*command, f"--output={out}"]) == 1  # Ctrl-C
+    assert main([*command, f"--output={out}"]) == 75  # Ctrl-C
     partial = tmp_path / "out.jsonl.partial"
     kept = partial.read_bytes().count(b"\n")
     assert 0 < kept < 9
@@ -208,6 +212,9 @@ def test_a_changed_vocabulary_copy_is_refused(trained_run, tmp_path, capsys, sha
     copy = shutil.copytree(trained_run, tmp_path / "copy")
     shutil.copy(model, copy / "vocabulary.model")
     facts_file = next((copy / "checkpoints" / "3").glob("run/metadata"))
+    (
+        copy / "checkpoints" / "3" / "digests.json"
+    ).unlink()  # as a checkpoint of before there were any
     facts = json.loads(facts_file.read_text())
     facts["vocabulary"] = {"spec": "gone.model", "fingerprint": "0" * 64 + "+100", "size": 264}
     facts_file.write_text(json.dumps(facts))
@@ -219,3 +226,110 @@ def test_a_changed_vocabulary_copy_is_refused(trained_run, tmp_path, capsys, sha
     facts_file.write_text(json.dumps(facts))
     assert main(["infer", str(copy), "--prompt=a"]) == 2
     assert "32100 ids, the model in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["folder", "below a file", "read-only", "empty"])
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(
+    trained_run, questions, kind, tmp_path, capsys, monkeypatch
+):
+    from flanx.evaluation import trained
+
+    def opened(*args, **kwargs):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(trained, "open_trained", opened)
+    if kind == "read-only":  # which root does not meet
+        monkeypatch.setattr(os, "access", lambda path, mode, **how: mode & os.W_OK == 0)
+    place = {
+        "folder": tmp_path,
+        "below a file": questions[0] / "out.jsonl",
+        "read-only": tmp_path / "out.jsonl",
+        "empty": "",
+    }[kind]
+    command = ["infer", str(trained_run), f"--input={questions[0]}", f"--output={place}"]
+    assert main(command) == 2
+    error = capsys.readouterr().err.strip()
+    assert "--output" in error
+    assert "\n" not in error
+
+
+def test_a_folder_that_is_closed_during_the_work_keeps_the_answers(
+    trained_run, questions, tmp_path, capsys, monkeypatch
+):
+    source, _ = questions
+    out = tmp_path / "out.jsonl"
+    command = ["infer", str(trained_run), f"--input={source}", f"--output={out}"]
+    real = Path.replace
+
+    def refused(self, target):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+
+    monkeypatch.setattr(Path, "replace", refused)
+    assert main(command) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{out} cannot be written to (permission denied)" in error
+    assert f"the answers so far are in {out}.partial" in error
+    assert len(_jsonl(tmp_path / "out.jsonl.partial")) == 9
+    monkeypatch.setattr(Path, "replace", real)
+    assert main(command) == 0
+    assert "9 of them before it was stopped" in capsys.readouterr().err
+    assert len(_jsonl(out)) == 9
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_device_is_written_in_place_and_a_full_one_is_said(
+    trained_run, questions, tmp_path, capsys
+):
+    command = ["infer", str(trained_run), f"--input={questions[0]}"]
+    # Links: what renames a file onto them leaves the devices alone.
+    nowhere, full = tmp_path / "nowhere", tmp_path / "full"
+    nowhere.symlink_to("/dev/null")
+    full.symlink_to("/dev/full")
+    assert main([*command, f"--output={nowhere}"]) == 0
+    assert nowhere.is_symlink()
+    assert main([*command, f"--output={full}"]) == 1
+    assert "the disk is full" in capsys.readouterr().err.splitlines()[-1]
+    assert full.is_symlink()
+    assert not Path(f"{full}.partial").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--prompt=a\udce9b"], ["--prompt=a", "--stop=\ud83d"]])
+def test_half_a_surrogate_pair_is_refused(trained_run, capsys, arguments):
+    assert main(["infer", str(trained_run), *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"{arguments[-1].partition('=')[0]}: no valid Unicode at character" in error
+    assert "\n" not in error
+
+
+def test_half_a_surrogate_pair_is_refused_by_its_line(trained_run, tmp_path, capsys, monkeypatch):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"inputs": "a"}\n{"inputs": "b \\ud83d"}\n')
+    command = ["infer", str(trained_run)]
+    assert main([*command, f"--input={source}", f"--output={tmp_path / 'o'}"]) == 2
+    assert f"{source}:2: field 'inputs': no valid Unicode at character 3" in capsys.readouterr().err
+    source.write_text('{"inputs": "a", "decoding": {"stop": ["\\ude00"]}}\n')
+    assert main([*command, f"--input={source}", f"--output={tmp_path / 'o'}"]) == 2
+    assert f"{source}:1: field 'decoding': stop: no valid Unicode" in capsys.readouterr().err
+    typed = io.TextIOWrapper(io.BytesIO(b"one\ntwo \xe9\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", typed)
+    assert main([*command, "--interactive"]) == 2
+    assert "line 2: no valid Unicode at character 5" in capsys.readouterr().err
+
+
+def test_rows_of_a_task_that_make_no_example_are_told(trained_run, capsys, monkeypatch):
+    from flanx.data import manifest
+
+    real = manifest.ensure
+
+    def ensure(requests, **options):
+        (found,) = real(requests, **options)
+        (entry,) = found.entries
+        short = dataclasses.replace(entry, dropped={"no exemplar fits the inputs": 2})
+        return [dataclasses.replace(found, entries=(short,), left_out={"toycli.gone": {"x": 1}})]
+
+    monkeypatch.setattr(manifest, "ensure", ensure)
+    assert main(["infer", str(trained_run), "--task=toycli.first.zs_opt", "-n", "2"]) == 0
+    error = capsys.readouterr().err
+    told = "rows of 'toycli.first.zs_opt' are left out (no exemplar fits the inputs: 2)"
+    assert told in error
+    assert "rows of 'toycli.gone' are left out (x: 1)" in error

@@ -3,9 +3,11 @@
 import argparse
 import errno
 import importlib
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,21 +89,22 @@ def test_user_errors_exit_with_two_and_one_line(capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "status", "says"),
     [
-        (KeyboardInterrupt(), "flanx train: interrupted; the same command goes on\n"),
+        (KeyboardInterrupt(), 75, "flanx train: interrupted; the same command goes on\n"),
         (
             OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl"),
-            "flanx train: the disk is full (runs/x/metrics.jsonl); make room and run the same command again\n",
+            1,
+            "flanx train: the disk is full (runs/x/metrics.jsonl): make room there, and run the same command again\n",
         ),
     ],
 )
-def test_what_is_no_mistake_is_one_line_too(monkeypatch, capsys, error, says):
+def test_what_is_no_mistake_is_one_line_too(monkeypatch, capsys, error, status, says):
     def run(args):
         raise error
 
     monkeypatch.setattr(importlib.import_module("flanx.cli.train"), "run", run)
-    assert cli.main(["train"]) == 1
+    assert cli.main(["train"]) == status
     assert capsys.readouterr().err == says
 
 
@@ -113,3 +116,43 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+FULL = Path("/dev/full")
+
+
+def _to(stdout, *argv):
+    """The command in a process of its own, with stdout buffered as in a shell's pipe."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        [sys.executable, "-m", "flanx", *argv],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["tasks", "--help"], ["tasks", "list", "playground.reverse_words"]]
+)
+def test_a_full_disk_behind_stdout_is_one_line(argv):
+    with FULL.open("w") as full:
+        done = _to(full, *argv)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("flanx")
+    assert "the disk is full" in line
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["tasks", "show", "playground.reverse_words"]])
+def test_a_reader_that_went_away_is_no_error(argv):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = _to(writing, *argv)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -218,7 +218,7 @@ def test_check_of_a_sound_task_finds_nothing(capsys, registry):
         [Template("{text}{options_}", "{answer}"), Template("Judge: {text}", "{answer}")],
     )
     assert flanx_tasks("check", "mine.*") == 0
-    assert capsys.readouterr().out == "4 tasks of 1 datasets: nothing found\n"
+    assert capsys.readouterr().out == "4 tasks of 1 dataset: nothing found\n"
 
 
 def test_check_prints_counts_and_examples(capsys, registry):
@@ -233,7 +233,7 @@ def test_check_prints_counts_and_examples(capsys, registry):
         "80",
     ]
     assert "Is it good or bad? train sentence 0" in lines[1][4]
-    assert lines[-1] == ["2 tasks of 1 datasets: 4 problems"]
+    assert lines[-1] == ["2 tasks of 1 dataset: 4 problems"]
 
 
 def test_check_keeps_to_max_examples(capsys, registry):
@@ -247,14 +247,18 @@ def test_check_of_real_data_finds_its_duplicate(capsys, shared_data):
     out = capsys.readouterr().out
     assert "cot.strategyqa\ttrain\tduplicate row\t1\t" in out
     assert "strategyqa_train.tsv:" in out
-    assert out.endswith("3 tasks of 1 datasets: 1 problems\n")
+    assert out.endswith("3 tasks of 1 dataset: 1 problem\n")
 
 
 def test_check_leaves_out_what_has_no_data_and_says_so(capsys, shared_data):
     assert (
         flanx_tasks("check", "cot.*_direct", "--data_dir", shared_data, "--max_examples", 20) == 1
     )
-    assert "cot.*_direct: 3 datasets without data here are left out" in capsys.readouterr().err
+    missing = 9 - len(list((shared_data / "flan/v2/cot_data").glob("*_train.tsv")))
+    assert (
+        f"cot.*_direct: {missing} datasets without data here are left out"
+        in capsys.readouterr().err
+    )
 
 
 def test_check_without_any_data_is_an_error(tmp_path):
@@ -280,7 +284,7 @@ def test_new_writes_a_task_that_runs_and_a_test_that_passes(tmp_path, monkeypatc
     check = subprocess.run(
         [*flanx, "check", "letters.triage", "--import", "letters"], capture_output=True, text=True
     )
-    assert (check.returncode, check.stdout) == (0, "5 tasks of 1 datasets: nothing found\n")
+    assert (check.returncode, check.stdout) == (0, "5 tasks of 1 dataset: nothing found\n")
     test = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_letters.py"],
         capture_output=True,

@@ -165,11 +165,11 @@ def test_ensure_caches_in_a_child(made, request_, monkeypatch):
     child = Child(0, made, request_.manifest_path)
     monkeypatch.setattr(subprocess, "run", child)
     assert manifests.ensure([request_], workers=3, progress=False) == [made]
-    assert child.command[:4] == [sys.executable, "-m", "flanx", "cache"]
+    assert child.command[:5] == [sys.executable, "-P", "-m", "flanx", "cache"]
     assert child.command[-2:] == ["--workers", "3"]
     assert child.requests == [json.loads(json.dumps(request_.to_json()))]
     assert child.environment["FLANX_PROGRESS"] == "off"
-    assert not os.path.exists(child.command[5])
+    assert not os.path.exists(os.path.dirname(child.command[6]))
 
 
 @pytest.mark.parametrize(

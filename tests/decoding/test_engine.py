@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flanx import models
-from flanx.decoding.beam import T5XScoring, beam_search
+from flanx.decoding.beam import HuggingFaceScoring, T5XScoring, beam_search
 from flanx.decoding.engine import Engine
 from flanx.decoding.greedy import greedy
 from flanx.decoding.requests import Request
@@ -176,6 +176,22 @@ def test_beam_requests_are_searched(params):
         assert result.tokens == _until_end(tokens[i, -1], LENGTH)
         penalty = ((5 + len(result.tokens)) / 6) ** request.alpha if result.ended == "eos" else 1
         assert result.log_probability == pytest.approx(float(scores[i, -1]) * penalty, rel=1e-5)
+
+
+def test_beams_are_scored_as_transformers_does_where_asked(params):
+    penalties = [0.0, 1.0, 2.5]
+    requests = [
+        replace(request, max_length=LENGTH, beams=3, length_penalty=penalty)
+        for request, penalty in zip(_requests(3, longest=32), penalties, strict=True)
+    ]
+    tokens, scores = jax.jit(beam_search, static_argnums=(0, 3, 4))(
+        MODEL, params, _padded(requests), LENGTH, 3, HuggingFaceScoring(jnp.asarray(penalties))
+    )
+    found = dict(_engine().run(params, requests))
+    for i, penalty in enumerate(penalties):
+        assert found[i].tokens == _until_end(tokens[i, -1], LENGTH)
+        wanted = float(scores[i, -1]) * len(found[i].tokens) ** penalty
+        assert found[i].log_probability == pytest.approx(wanted, rel=1e-5)
 
 
 def test_stop_texts_end_an_answer_and_are_cut(params, alone):

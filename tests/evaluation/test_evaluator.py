@@ -1,7 +1,8 @@
 """The evaluator against one example at a time, decoded by full forward passes."""
 
 import dataclasses
-import json
+import os
+import re
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import tiny_run as tiny
 
 from flanx.data.vocabulary import load
 from flanx.errors import UserError
-from flanx.evaluation import metrics, predictions
+from flanx.evaluation import metrics, predictions, scoring
 from flanx.evaluation.evaluator import Evaluator
 from flanx.evaluation.suites import EvalSuite
 from flanx.training.config import MeshConfig
@@ -212,12 +213,17 @@ def test_two_suites_with_one_task_keep_their_answers_apart(world, tmp_path):
         model, tiny.VOCABULARY, [SUITE, short], [manifest] * 2, str(cache), tmp_path
     )
     told = []
-    evaluator.run(params, 7, lambda done, total, suite: told.append((suite, done, total)))
+    evaluator.run(params, 7, lambda done, total, what: told.append((what, done, total)))
     assert len(predictions.read_predictions(tmp_path / "eval" / "t.free@short-7.jsonl")) == 13
     assert predictions.read_index(tmp_path / "eval")["short"]["t.free"].file == "t.free@short"
-    # 24 losses, 17 answers, 9 rankings.
-    assert told[-1] == ("short", 50, 50)
-    assert ("held_out", 50, 50) in told
+    # Of 24 examples each has a loss, 17 are answered and 9 have options.
+    ends = [one for one in told if one[1] == one[2]]
+    passes = {"loss": 24, "answers": 17, "options": 9}
+    assert ends == [
+        (f"{suite}: {what}", n, n) for suite in ("held_out", "short") for what, n in passes.items()
+    ]
+    assert all(0 <= done <= total for _, done, total in told)
+    assert told[0] == ("held_out: loss", 0, 24)
 
 
 def test_postprocessor_applies_to_predictions_and_references(world, tmp_path, monkeypatch):
@@ -254,10 +260,136 @@ def _foreign(manifest):
     )
 
 
-def test_metric_errors_name_the_task(world, tmp_path):
+def test_every_score_says_of_how_many_examples_it_is(world, tmp_path):
+    values = _evaluate(world, tmp_path, dataclasses.replace(SUITE, batch_size=2), eval_steps=2)
+    number = {name.removeprefix("held_out/"): value for name, value in values.items()}
+    assert number["t.free/examples"] == 13
+    assert number["t.free/loss_examples"] == 4
+    assert "t.free/token_f1_examples" not in number
+    # Of the four only every second has a third option, and all have options.
+    assert number["t/both/examples"] == 4
+    assert "t/both/rank_accuracy_examples" not in number
+    assert (number["examples"], number["tasks"]) == (24, 4)
+    assert (number["score_tasks"], number["rank_accuracy_tasks"]) == (3, 2)
+    assert "left_out" not in number
+
+
+def test_a_ranked_score_counts_examples_with_options_alone(world, tmp_path):
+    _, _, _, model, params = world
+    rows = [*tiny.examples(3, seed=5, options=2), *tiny.examples(4, seed=6)]
+    manifest = tiny.manifest(tmp_path, {"t.x": (rows, [RANK], None)})
+    evaluator = Evaluator(model, tiny.VOCABULARY, [SUITE], [manifest], str(tmp_path), tmp_path)
+    values = evaluator.run(params, 0)
+    assert values["held_out/t.x/examples"] == 7
+    assert values["held_out/t.x/rank_accuracy_examples"] == 3
+    assert evaluator.index["held_out"]["t.x"].scored == 3
+
+
+def test_rows_left_out_are_counted(world, tmp_path):
+    cache, manifest, _, model, params = world
+    reason = "no exemplar fits the inputs"
+    first, *others = manifest.entries
+    short = dataclasses.replace(
+        manifest,
+        entries=(dataclasses.replace(first, dropped={reason: 6}), *others),
+        left_out={"t.gone": {reason: 9}},
+    )
+    evaluator = Evaluator(model, tiny.VOCABULARY, [SUITE], [short], str(cache), tmp_path)
+    values = evaluator.run(params, 7)
+    assert values["held_out/t.free/left_out"] == 6
+    assert (values["held_out/t.gone/examples"], values["held_out/t.gone/left_out"]) == (0, 9)
+    assert (values["held_out/left_out"], values["held_out/tasks"]) == (15, 4)
+    index = predictions.read_index(tmp_path / "eval")["held_out"]
+    assert index["t.free"].left_out == {reason: 6}
+    assert index["t.gone"].left_out == {reason: 9}
+    assert index["t.gone"].headline is None
+
+
+def _failing(name):
+    return f"{__name__}:{name}"
+
+
+def bad_metric(references, predictions):
+    return {"share": 1 / len([p for p in predictions if p is None])}
+
+
+def wordy_metric(references, predictions):
+    return "71 percent"
+
+
+def counting_metric(references, predictions):
+    return {"examples": 7.0}
+
+
+def bad_postprocessor(text):
+    return text.split("#")[1]
+
+
+@pytest.mark.parametrize(
+    ("metric", "postprocessor", "function", "what"),
+    [
+        ("bad_metric", None, "metric", "ZeroDivisionError"),
+        ("wordy_metric", None, "metric", "TypeError: a metric returns {name: percent}"),
+        ("counting_metric", None, "metric", "'examples' is a name of a count"),
+        ("wordy_metric", "bad_postprocessor", "postprocessor", "IndexError: list index out"),
+    ],
+)
+def test_a_users_function_that_fails_costs_its_own_scores(
+    world, tmp_path, metric, postprocessor, function, what
+):
+    _, _, _, model, params = world
+    wrong = postprocessor or metric
+    tasks = {
+        "t.x": (
+            tiny.examples(3, seed=1),
+            [_failing(metric)],
+            postprocessor and _failing(postprocessor),
+        ),
+        "t.y": (
+            tiny.examples(2, seed=2),
+            [_failing(metric)],
+            postprocessor and _failing(postprocessor),
+        ),
+        "t.z": (tiny.examples(2, seed=3), [ACCURACY], None),
+    }
+    manifest = tiny.manifest(tmp_path, tasks)
+    evaluator = Evaluator(model, tiny.VOCABULARY, [SUITE], [manifest], str(tmp_path), tmp_path)
+    values = evaluator.run(params, 0)
+    assert "held_out/t.z/accuracy" in values
+    assert values["held_out/score_tasks"] == 1
+    assert "held_out/t.x/loss" in values
+    assert len(predictions.read_predictions(tmp_path / "eval" / "t.x-0.jsonl")) == 3
+    (line,) = scoring.lines(evaluator.failures)
+    code = globals()[wrong].__code__
+    assert line.startswith(f"{function} '{_failing(wrong)}' of task 't.x' and 1 more task fails at")
+    first = code.co_firstlineno
+    assert re.search(rf"{re.escape(__file__)}:({first}|{first + 1}): ", line)
+    assert what in line
+
+
+def test_an_error_inside_a_library_is_told_at_the_users_line(world, tmp_path):
+    """`json.loads` is a library's: its own frames are all there is."""
     _, _, _, model, params = world
     manifest = tiny.manifest(tmp_path, {"t.x": (tiny.examples(1, seed=1), ["json:loads"], None)})
     evaluator = Evaluator(model, tiny.VOCABULARY, [SUITE], [manifest], str(tmp_path), tmp_path)
-    with pytest.raises((TypeError, json.JSONDecodeError)) as caught:
-        evaluator.run(params, 0)
-    assert "in metric 'json:loads' of task 't.x'" in caught.value.__notes__
+    evaluator.run(params, 0)
+    (failure,) = evaluator.failures
+    assert (failure.function, failure.task) == ("metric 'json:loads'", "t.x")
+    assert "json/__init__.py:" in failure.what
+
+
+def test_files_go_through_the_writer_that_is_given(world, tmp_path):
+    cache, manifest, _, model, params = world
+    files = {}
+    evaluator = Evaluator(
+        model,
+        tiny.VOCABULARY,
+        [SUITE],
+        [manifest],
+        str(cache),
+        tmp_path,
+        write=lambda path, content: files.update({os.path.basename(path): content}),
+    )
+    evaluator.run(params, 7)
+    assert sorted(files) == ["index.json", "t.both-7.jsonl", "t.free-7.jsonl", "t.ranked-7.jsonl"]
+    assert not (tmp_path / "eval").exists()

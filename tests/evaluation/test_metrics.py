@@ -181,3 +181,63 @@ def test_importing_metrics_loads_no_scoring_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+SENTENCES = {
+    "Chinese": "机器学习很有趣。",
+    "Japanese": "これはとても面白い本です",
+    "Thai": "นี่คือหนังสือ",
+    "Korean": "이 책은 아주 재미있다",
+    "Arabic": "هذا كتاب جديد جدا",
+    "Hindi": "यह एक बहुत नई किताब है",
+    "Russian": "это очень новая книга",
+    "Greek": "αυτό είναι νέο βιβλίο",
+    "German": "Über Äpfel spricht man gern",
+}
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+@pytest.mark.parametrize("metric", ["rouge_l", "bleu", "token_f1", "accuracy", "exact_match"])
+def test_a_perfect_answer_is_perfect_in_every_script(language, metric):
+    text = SENTENCES[language]
+    wrong = "nothing of it in this answer"
+    score = getattr(metrics, metric)
+    assert score([[text]], [text])[metric] == pytest.approx(100.0)
+    assert score([[text], [text]], [text, wrong])[metric] < 100
+    assert score([[text]], [wrong])[metric] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reference", "prediction", "f"),
+    [
+        # Four of six characters, in order: precision 4/4, recall 4/6.
+        ("我喜欢吃苹果", "我喜欢吃", 80.0),
+        ("我喜欢吃苹果", "苹果喜欢我", 2 * (2 / 5) * (2 / 6) / (2 / 5 + 2 / 6) * 100),
+        # Two of four words.
+        ("هذا كتاب جديد جدا", "كتاب جديد", 100 * 2 / 3),
+        ("используем модель GPT", "модель gpt", 80.0),
+        ("我用 Python 写代码", "python", 2 * 1 * (1 / 6) / (1 + 1 / 6) * 100),
+    ],
+)
+def test_rouge_l_by_script_by_hand(reference, prediction, f):
+    assert metrics.rouge_l([[reference]], [prediction])["rouge_l"] == pytest.approx(f)
+
+
+ENGLISH = st.text(alphabet="abc\u00e9 \u03b1-\u03b8\u5317 ing.\u00bd", max_size=25)
+
+
+@given(ENGLISH, ENGLISH)
+def test_rouge_l_of_english_with_borrowed_letters_is_rouge_scores_own(reference, prediction):
+    from rouge_score import rouge_scorer
+
+    reference = "the running dogs of the café were " + "in the zoo " * 9 + reference
+    scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    expected = 100 * scorer.score(reference, prediction)["rougeL"].fmeasure
+    assert metrics.rouge_l([[reference]], [prediction])["rouge_l"] == expected
+
+
+def test_accuracy_knows_what_a_vocabulary_can_write():
+    references = [["\uff08\uff21\uff09"], ["cafe\u0301"], ["ｶﾅ"]]
+    predictions = ["(a)", "caf\u00e9", "カナ"]
+    assert metrics.accuracy(references, predictions)["accuracy"] == 100.0
+    assert metrics.exact_match(references, predictions)["exact_match"] == 0.0

@@ -1,5 +1,6 @@
 """The summary from fabricated metrics.jsonl and eval/ files: every figure worked by hand."""
 
+import dataclasses
 import io
 import json
 
@@ -104,6 +105,7 @@ def test_report_prints_writes_and_draws(model_dir):
         "75.0",
         "5.0",
         "75.0",
+        "4",
     ]
     assert "held_out: mean of 2 tasks" in text
     assert "held_in: mean of 1 task " in text
@@ -167,3 +169,45 @@ def test_majority_of_a_soft_metric_is_the_best_constant_not_the_commonest():
 def test_majority_needs_a_headline_and_examples():
     assert majority(_index(ACCURACY, None), [{"references": ["a"]}]) is None
     assert majority(_index(ACCURACY, "accuracy"), []) is None
+
+
+def test_figures_say_of_how_many_examples_they_are(model_dir):
+    index = predictions.read_index(model_dir / "eval")
+    tasks = index["held_out"]
+    tasks["a.x"] = dataclasses.replace(tasks["a.x"], left_out={"too long": 3}, trained_on=True)
+    tasks["b.y"] = dataclasses.replace(tasks["b.y"], examples=6, scored=5, trained_on=False)
+    tasks["a.gone"] = predictions.no_examples({"too long": 1200})
+    predictions.write_index(model_dir / "eval", index)
+    out = io.StringIO()
+    summary.report(model_dir, Console(file=out, width=140))
+    cells = [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in out.getvalue().splitlines()
+        if line.startswith("│")
+    ]
+    assert [row[0] for row in cells] == [
+        "a.x",
+        "b.y",
+        "a.gone",
+        "held_out: mean of 2 tasks (1 trained on)",
+        "c.z",
+        "held_in: mean of 1 task",
+    ]
+    assert [row[-2:] for row in cells] == [
+        ["4", "3"],
+        ["5", "0"],
+        ["0", "1,200"],
+        ["9", "1,203"],
+        ["4", "0"],
+        ["4", "0"],
+    ]
+    stored = json.loads((model_dir / "summary.json").read_text())["suites"][0]
+    assert (stored["examples"], stored["left_out"]) == (9, 1203)
+    assert stored["without_examples"] == {"a.gone": 1200}
+    assert [task["examples"] for task in stored["tasks"]] == [4, 5]
+    assert [task["trained_on"] for task in stored["tasks"]] == [True, False]
+
+
+def test_a_metric_that_fails_on_constants_has_no_majority():
+    how = TaskIndex("t", ("json:loads",), "x", "json:loads", None, 1)
+    assert majority(how, [{"references": ["a"], "prediction": "a"}]) is None

@@ -4,14 +4,22 @@
 
 One folder for each of {tied, untied} x {relu, gated-gelu}: config.json and model.safetensors (bfloat16) as
 `save_pretrained` leaves them, and expected.npz: `inputs`, `targets` (int32, 0 is padding) and `logits`, float32, of the
-model in float32 on the targets shifted right.
+model in float32 on the targets shifted right. Beside them an mT5, tied and untied, and a umT5, whose layers have a
+position bias each.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import (
+    MT5Config,
+    MT5ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
+)
 
 FOLDER = Path(__file__).parent / "fixtures"
 LENGTHS = ((7, 5), (4, 3), (9, 2), (3, 6))
@@ -22,16 +30,27 @@ def main() -> None:
         for projection in ("relu", "gated-gelu"):
             name = f"{'tied' if tied else 'untied'}-{projection}"
             make(FOLDER / name, tied, projection, seed=len(name))
+    mt5, umt5 = (MT5Config, MT5ForConditionalGeneration), (UMT5Config, UMT5ForConditionalGeneration)
+    make(FOLDER / "tied-mt5", True, "gated-gelu", seed=31, kind=mt5, layers=2)
+    make(FOLDER / "untied-mt5", False, "gated-gelu", seed=32, kind=mt5, layers=2)
+    make(FOLDER / "tied-umt5", True, "gated-gelu", seed=33, kind=umt5, layers=2)
 
 
-def make(folder: Path, tied: bool, projection: str, seed: int) -> None:
+def make(
+    folder: Path,
+    tied: bool,
+    projection: str,
+    seed: int,
+    kind=(T5Config, T5ForConditionalGeneration),
+    layers: int = 1,
+) -> None:
     torch.manual_seed(seed)
-    config = T5Config(
+    config = kind[0](
         vocab_size=48,
         d_model=16,
         d_kv=4,
         d_ff=24,
-        num_layers=1,
+        num_layers=layers,
         num_decoder_layers=2,
         num_heads=2,
         feed_forward_proj=projection,
@@ -39,7 +58,7 @@ def make(folder: Path, tied: bool, projection: str, seed: int) -> None:
         dropout_rate=0.0,
         decoder_start_token_id=0,
     )
-    model = T5ForConditionalGeneration(config)
+    model = kind[1](config)
     if not tied:
         model.lm_head.weight = torch.nn.Parameter(torch.empty(48, 16))
     with torch.no_grad():
@@ -55,7 +74,7 @@ def make(folder: Path, tied: bool, projection: str, seed: int) -> None:
             decoder_input_ids=torch.tensor(shifted, dtype=torch.long),
         ).logits
     model.bfloat16().save_pretrained(folder)
-    (folder / "generation_config.json").unlink()
+    (folder / "generation_config.json").unlink(missing_ok=True)
     np.savez_compressed(
         folder / "expected.npz", inputs=inputs, targets=targets, logits=logits.numpy()
     )

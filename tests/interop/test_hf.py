@@ -1,12 +1,14 @@
 """Hugging Face's folders: logits against those that transformers computed, and what transformers reads of ours."""
 
 import json
+import shutil
 from pathlib import Path
 
 import checkpoints as ck
 import numpy as np
 import pytest
 
+from flanx.errors import UserError
 from flanx.interop import open_checkpoint
 from flanx.interop.to_hf import HfTarget
 
@@ -132,3 +134,121 @@ def test_an_untied_head_that_is_not_there_is_the_embedding(tmp_path: Path):
     )
     np.testing.assert_array_equal(head, table.T)
     assert "copy of the embedding" in source.notes[0]
+
+
+@pytest.mark.parametrize("name", ["tied-mt5", "untied-mt5", "tied-umt5"])
+def test_other_families_of_t5_as_transformers_has_them(name: str, tmp_path: Path):
+    """mT5's logits are never scaled; umT5 has a bias for each layer; each stays what it was, through flanx and back."""
+    expected = dict(np.load(FIXTURES / name / "expected.npz"))
+    source = open_checkpoint(str(FIXTURES / name))
+    assert source.config.logits_via_embedding == (name == "tied-umt5")
+    real = expected["targets"] > 0
+    logits = ck.logits_of(source, expected["inputs"], expected["targets"])
+    np.testing.assert_allclose(logits[real], expected["logits"][real], rtol=0, atol=1e-4)
+    flanx = ck.converted(FIXTURES / name, tmp_path / "flanx", "flanx", scanned=True)
+    hf = ck.converted(flanx, tmp_path / "hf", "hf")
+    told = json.loads((hf / "config.json").read_text())
+    assert told["model_type"] == name.partition("-")[2]
+    ck.same(hf, {n: source.read(n) for n in source.params}, {})
+    assert open_checkpoint(str(hf)).config == source.config
+
+
+def rewritten(folder: Path, to: Path, change) -> Path:
+    """A copy of a folder with its arrays changed by `change(arrays)`."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(folder, to)
+    arrays = load_file(to / "model.safetensors")
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    change(arrays)
+    save_file(arrays, to / "model.safetensors")
+    return to
+
+
+@pytest.mark.parametrize("name", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])
+def test_another_table_of_embeddings_is_refused(name: str, tmp_path: Path):
+    def change(arrays):
+        arrays[name] = arrays["shared.weight"].copy()
+
+    same = rewritten(FIXTURES / "untied-gated-gelu", tmp_path / "same", change)
+    assert open_checkpoint(str(same)).config.vocab_size == 48
+
+    def spoil(arrays):
+        change(arrays)
+        arrays[name][3, 5] += 1
+
+    with pytest.raises(UserError, match=f"array '{name}'"):
+        open_checkpoint(str(rewritten(FIXTURES / "untied-gated-gelu", tmp_path / "x", spoil)))
+
+
+@pytest.mark.parametrize("name", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])
+def test_the_table_of_embeddings_under_another_name(name: str, tmp_path: Path):
+    def change(arrays):
+        arrays[name] = arrays.pop("shared.weight")
+
+    found = open_checkpoint(str(rewritten(FIXTURES / "untied-relu", tmp_path / "x", change)))
+    wanted = open_checkpoint(str(FIXTURES / "untied-relu")).read("token_embedder/embedding")
+    np.testing.assert_array_equal(found.read("token_embedder/embedding"), wanted.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("told", "dtype"),
+    [({"dtype": "float32"}, "float32"), ({"torch_dtype": "bfloat16", "dtype": None}, "bfloat16")],
+)
+def test_the_dtype_of_config_json_is_followed(told: dict, dtype: str, tmp_path: Path):
+    folder = shutil.copytree(FIXTURES / "untied-relu", tmp_path / "x")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, **told}))
+    assert open_checkpoint(str(folder)).config.dtype == dtype
+
+
+def spoiled_header(folder: Path, change) -> None:
+    """Rewrites the header of a safetensors file."""
+    content = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    text = change(content[8 : 8 + length].decode()).encode()
+    whole = len(text).to_bytes(8, "little") + text + content[8 + length :]
+    (folder / "model.safetensors").write_bytes(whole)
+
+
+def shifted(by: int):
+    def change(text: str) -> str:
+        header = json.loads(text)
+        entry = header["shared.weight"]
+        entry["data_offsets"] = [n + by for n in entry["data_offsets"]]
+        return json.dumps(header)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (shifted(-64), "array '"),
+        (shifted(-(10**6)), "array 'shared.weight'"),
+        (lambda text: '{"shared.weight":{},' + text[1:], "'shared.weight' is in it"),
+        (lambda text: '{"a":' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deeply"),
+    ],
+)
+def test_a_header_that_does_not_tile_the_file(change, told: str, tmp_path: Path):
+    folder = shutil.copytree(FIXTURES / "untied-relu", tmp_path / "x")
+    spoiled_header(folder, change)
+    with pytest.raises(UserError, match=told) as caught:
+        open_checkpoint(str(folder))
+    assert "model.safetensors" in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_config_nested_too_deeply(tmp_path: Path):
+    folder = shutil.copytree(FIXTURES / "untied-relu", tmp_path / "x")
+    (folder / "config.json").write_text("[" * 200_000)
+    with pytest.raises(UserError, match="nested too deeply"):
+        open_checkpoint(str(folder))
+
+
+def test_more_sentinels_than_the_model_has_ids(tmp_path: Path):
+    folder = shutil.copytree(FIXTURES / "untied-relu", tmp_path / "x")
+    (folder / "spiece.model").write_bytes(b"")
+    (folder / "tokenizer_config.json").write_text('{"extra_ids": 100000000}')
+    with pytest.raises(UserError, match="extra_ids is 100,000,000, and the model has 48 ids"):
+        open_checkpoint(str(folder))

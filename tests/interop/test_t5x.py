@@ -207,10 +207,15 @@ def test_scanned_form_follows_t5x_axes(config, tmp_path: Path):
     # T5X factors (joined_kv, layers, embed) by COLUMN, BATCH, ROW: v_row lacks the column, v_col the row.
     out = tree["state"]["param_states"]["decoder"]["decoder"]["self_attention"]["out"]["kernel"]
     assert out["v_row"].shape == (3, embed)
-    assert out["v_col"].shape == (joined, 3)
+    assert out["v_col"].shape == (2, 3, joined // 2)
     query = tree["state"]["param_states"]["decoder"]["decoder"]["self_attention"]["query"]["kernel"]
     assert query["v_row"].shape == (embed, 3)
-    assert query["v_col"].shape == (3, joined)
+    assert query["v_col"].shape == (3, 2, joined // 2)
+    # Heads and their width apart, as `t5x/examples/scalable_t5` has them.
+    attention = decoder["encoder_decoder_attention"]
+    for part in ("query", "key", "value"):
+        assert shapes(attention[part]["kernel"]) == (embed, 3, 2, joined // 2)
+    assert shapes(attention["out"]["kernel"]) == (2, 3, joined // 2, embed)
     ck.same(final, arrays, slots)
     again = ck.converted(final, tmp_path / "flanx", "flanx", scanned=True)
     ck.same(again, arrays, slots)
@@ -328,16 +333,78 @@ def test_arrays_that_are_no_t5(native: Path, tmp_path: Path):
         ck.converted(native, tmp_path / "out", "hf")
 
 
-def test_a_bias_for_each_layer_is_refused(tmp_path: Path, arrays):
+@pytest.mark.parametrize("orbax", [False, True], ids=["native", "orbax"])
+def test_t5x_scanned_layout_is_read(orbax: bool, tmp_path: Path):
+    """Arrays as T5X's scanned network has them, a bias for each layer, become the layers' own; and the way back."""
+    config = replace(ck.NARROW, relpos_per_layer=True)
+    arrays = ck.random_arrays(config)
+    source = ck.in_memory(config, arrays, ck.random_slots(arrays))
+    final = tmp_path / "scanned"
+    ck.write(
+        lambda folder: T5xTarget(source, folder, final, scanned=True, orbax=orbax), source, final
+    )
+    stored = open_checkpoint(str(final)).stored
+    # The slow, obvious version of the layout: numpy's own stack of reshaped layers.
+    heads, width = config.num_heads, config.head_dim
+    layers = [f"decoder/layers_{i}/self_attention" for i in range(3)]
+    for part in ("query", "key", "value"):
+        kernels = [arrays[f"{n}/{part}/kernel"].reshape(-1, heads, width) for n in layers]
+        found = stored[f"target/decoder/decoder/self_attention/{part}/kernel"].read()
+        np.testing.assert_array_equal(found, np.stack(kernels, axis=1))
+    kernels = [arrays[f"{n}/out/kernel"].reshape(heads, width, -1) for n in layers]
+    found = stored["target/decoder/decoder/self_attention/out/kernel"].read()
+    np.testing.assert_array_equal(found, np.stack(kernels, axis=1))
+    tables = [arrays[f"decoder/layers_{i}/relpos_bias/rel_embedding"] for i in range(3)]
+    found = stored["target/decoder/decoder/relpos_bias/rel_embedding"].read()
+    np.testing.assert_array_equal(found, np.stack(tables, axis=1))
+    assert open_checkpoint(str(final)).config.relpos_per_layer
+    ck.same(final, arrays, ck.random_slots(arrays))
+    ck.same(
+        ck.converted(final, tmp_path / "flanx", "flanx", scanned=True),
+        arrays,
+        ck.random_slots(arrays),
+    )
+
+
+def test_a_depth_that_one_array_claims_is_damage(tmp_path: Path, arrays):
     source = ck.in_memory(ck.NARROW, arrays)
     final = tmp_path / "scanned"
     ck.write(lambda folder: T5xTarget(source, folder, final, scanned=True), source, final)
-    folder = final / STEP / "target.encoder.encoder.relpos_bias.rel_embedding"
-    values = np.fromfile(folder / "0.0.0", np.float32)
-    values[-1] += 1
-    values.tofile(folder / "0.0.0")
-    with pytest.raises(UserError, match=r"encoder/encoder/relpos_bias/rel_embedding.*each layer"):
+    file = final / STEP / "target.encoder.encoder.pre_mlp_layer_norm.scale" / ".zarray"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "shape": [160, 7], "chunks": [160, 7]}))
+    tree = leaves(final)
+    spec = tree["optimizer"]["target"]["encoder"]["encoder"]["pre_mlp_layer_norm"]["scale"]
+    spec["metadata"] |= {"shape": [160, 7], "chunks": [160, 7]}
+    put(final, tree)
+    with pytest.raises(UserError, match="pre_mlp_layer_norm/scale.* 7 layers|2, .*7"):
         open_checkpoint(str(final))
+
+
+@pytest.mark.parametrize("shape", [[2**40, 4], [-5, 3], [True, 2]])
+def test_a_shape_beyond_the_files(shape: list[int], native: Path):
+    file = native / STEP / KERNEL / ".zarray"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "shape": shape, "chunks": shape}))
+    with pytest.raises(UserError, match="decoder/layers_1/mlp/wo/kernel") as caught:
+        open_checkpoint(str(native))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("way", ["..", "file://", "link", "slash", "relative"])
+def test_ways_to_write_a_path(way: str, native: Path, monkeypatch):
+    (native / "x y").mkdir()
+    (native.parent / "link").symlink_to(native)
+    monkeypatch.chdir(native.parent)
+    path = {
+        "..": f"{native}/x y/..",
+        "file://": f"file://{native}",
+        "link": str(native.parent / "link"),
+        "slash": f"{native}/",
+        "relative": "x/../native" if (native.parent / "x").mkdir() is None else "",
+    }[way]
+    found = open_checkpoint(path)
+    assert found.read("decoder/decoder_norm/scale").shape == (160,)
+    assert ".." not in str(found.path)
 
 
 def damage(native: Path, kind: str) -> None:

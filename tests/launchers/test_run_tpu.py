@@ -1,6 +1,7 @@
 """run_tpu.sh against a gcloud that plays a slice: states, workers that really run the remote side, lost connections."""
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -53,10 +54,44 @@ def test_a_run_from_nothing(cloud):
     assert mounts[0].startswith("gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0")
     assert mounts[0].endswith(f"--only-dir=deep/folder bucket {cloud.folder}/mnt/a")
     assert mounts[1] == f"mount -t nfs 10.0.0.2:/share {cloud.folder}/mnt/b"
-    git = ["git", "-C", str(cloud.checkout)]
-    status = subprocess.run([*git, "status", "--short"], capture_output=True, text=True)
-    stashed = subprocess.run([*git, "stash", "list"], capture_output=True, text=True)
-    assert (status.stdout, stashed.stdout) == (" M setup.py\n", "")
+    if shutil.which("git"):
+        git = ["git", "-C", str(cloud.checkout)]
+        status = subprocess.run([*git, "status", "--short"], capture_output=True, text=True)
+        stashed = subprocess.run([*git, "stash", "list"], capture_output=True, text=True)
+        assert (status.stdout, stashed.stdout) == (" M setup.py\n", "")
+    assert (cloud.checkout / "setup.py").read_text() == "changed\n"
+
+
+@pytest.mark.parametrize("has_git", [True, False])
+def test_an_unpacked_archive_is_installed_as_it_is(cloud, tmp_path, has_git):
+    """No repository, or no git at all: what an install needs is sent, and nothing else that lies there."""
+    archive = tmp_path / "flanx-1.0"
+    shutil.copytree(cloud.checkout, archive, ignore=shutil.ignore_patterns(".git"))
+    (archive / "flanx" / "__pycache__").mkdir(parents=True)
+    (archive / "flanx" / "__init__.py").write_text("")
+    (archive / "flanx" / "__pycache__" / "old.pyc").write_text("")
+    (archive / "runs").mkdir()
+    cloud.checkout = archive
+    if not has_git:
+        cloud.environment["PATH"] = without_git(tmp_path / "programs", cloud.environment["PATH"])
+    code, _, err = cloud.train()
+    assert code == 0, err
+    source = cloud.folder / "worker1/flanx-run/source"
+    assert (source / "setup.py").read_text() == "changed\n"
+    names = {path.name for path in source.rglob("*")}
+    assert {"flanx", "__init__.py", "launchers"} < names
+    assert not names & {"runs", "__pycache__", "run_tpu.sh"}
+
+
+def without_git(folder, path):
+    """A PATH with every program of `path` but git."""
+    folder.mkdir()
+    for place in path.split(":"):
+        for program in Path(place).iterdir() if Path(place).is_dir() else ():
+            link = folder / program.name
+            if program.name != "git" and not link.is_symlink():
+                link.symlink_to(program)
+    return str(folder)
 
 
 def test_preempted_twice_then_done(cloud):

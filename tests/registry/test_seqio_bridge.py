@@ -236,6 +236,113 @@ def test_what_others_register_with_seqio(tmp_path: Path):
     assert sorted(held) == ["one", "two"]
 
 
+NOTHING = """
+register("short.a", template_types=["zs_noopt"])
+register(
+    "long.b",
+    templates=[flanx.Template("{ticket} " + "many words " * 90, "{answer}")],
+    template_types=["zs_noopt", "fs_noopt"],
+)
+flanx.mixture("some", ["short.*", "long.*"])
+flanx.mixture("none", ["long.b.fs_noopt"])
+import logging as log
+import seqio
+from absl import logging
+said = []
+handler = log.Handler()
+handler.emit = lambda record: said.append(record.getMessage())
+logging.get_absl_logger().addHandler(handler)
+lengths = {"inputs": 64, "targets": 8}
+converter = seqio.EncDecFeatureConverter(pack=True)
+mixed = seqio.get_dataset("some", lengths, converter, shuffle=True, seed=0)
+rows = list(mixed.take(12).as_numpy_iterator())
+errors = []
+for name, settings in (("none", {}), ("long.b.fs_noopt", {"num_epochs": None})):
+    try:
+        task = seqio.get_mixture_or_task(name)
+        next(iter(task.get_dataset(lengths, "train", shuffle=True, seed=0, **settings)))
+        errors.append(None)
+    except Exception as error:
+        errors.append(str(error))
+say(
+    rows=len(rows),
+    keys=sorted(rows[0]),
+    filled=[int((row["encoder_segment_ids"] > 0).sum()) for row in rows],
+    warned=[text for text in said if "long.b.fs_noopt" in text],
+    errors=errors,
+)
+"""
+
+
+def test_tasks_that_give_nothing_do_not_stall_seqio(tmp_path: Path):
+    """Few-shot rows of which none fits the lengths: a mixture goes on without them, a task alone says so."""
+    found = run(tmp_path, NOTHING, FLANX_VOCABULARY="bytes")
+    assert found["rows"] == 12
+    assert min(found["filled"]) > 0
+    assert "decoder_loss_weights" in found["keys"]
+    assert found["warned"]
+    assert "long.b.fs_noopt" in found["errors"][0] and "raise the lengths" in found["errors"][0]
+    assert "gives no example" in found["errors"][1] and "long.b.fs_noopt" in found["errors"][1]
+
+
+MODEL_VOCABULARY = """
+register("tickets.triage", vocabulary=os.environ["MODEL"])
+import seqio
+task = seqio.get_mixture_or_task("tickets.triage")
+ours = [feature.vocabulary for feature in task.output_features.values()]
+theirs = seqio.SentencePieceVocabulary(os.environ["MODEL"])
+other = seqio.SentencePieceVocabulary(os.environ["MODEL"], extra_ids=7)
+say(
+    equal=[v == theirs and theirs == v for v in ours],  # SeqIO's own have no hash
+    different=[v != other and other != v for v in ours],
+)
+"""
+
+
+def test_the_vocabulary_of_a_model_and_of_its_tasks_are_equal(tmp_path: Path, vocabulary: str):
+    """T5X's `verify_matching_vocabs` compares them with `==`, in both orders."""
+    found = run(tmp_path, MODEL_VOCABULARY, MODEL=vocabulary)
+    assert found["equal"] == [True, True]
+    assert found["different"] == [True, True]
+
+
+RATES_AND_CACHES = """
+import functools
+import seqio
+import tensorflow as tf
+def numbers(split, shuffle_files, seed=None):
+    return tf.data.Dataset.from_tensor_slices({"inputs": ["one", "two", "three"], "targets": ["1", "2", "3"]})
+source = seqio.FunctionDataSource(numbers, splits=["train"])  # of unknown size
+features = {name: seqio.Feature(seqio.ByteVocabulary()) for name in ("inputs", "targets")}
+steps = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos]
+seqio.TaskRegistry.add("plain", source=source, output_features=features, preprocessors=steps)
+placeholder = seqio.CacheDatasetPlaceholder(required=True)
+seqio.TaskRegistry.add(
+    "must_cache", source=source, output_features=features, preprocessors=[placeholder, *steps]
+)
+by_size = functools.partial(seqio.mixing_rate_num_examples, maximum=2)
+seqio.MixtureRegistry.add("sized", [("plain", by_size), ("must_cache", lambda task: 6.0)])
+seqio.MixtureRegistry.add("broken", [("plain", lambda task: task.nothing)])
+sized = registry.resolve("sized")
+try:
+    registry.resolve("broken")
+except flanx.UserError as error:
+    broken = str(error)
+from flanx.registry import foreign
+shown = [one.inputs for one in foreign.view("must_cache").render("train")]
+say(
+    rates=registry.rates(sized, {"plain": 3, "must_cache": 3}), broken=broken, shown=shown,
+)
+"""
+
+
+def test_rates_by_size_and_tasks_that_must_be_cached(tmp_path: Path):
+    found = run(tmp_path, RATES_AND_CACHES)
+    assert found["rates"] == pytest.approx({"plain": 2.0, "must_cache": 6.0})
+    assert "broken" in found["broken"] and "plain" in found["broken"]
+    assert found["shown"] == ["one", "two", "three"]
+
+
 AS_T5X = """
 import copy, itertools, os, pickle, shutil
 import seqio
@@ -291,42 +398,26 @@ def test_a_tasks_vocabulary_is_seqios_of_the_same_file(tmp_path: Path, vocabular
     assert found["sizes"][0] == found["sizes"][1]
 
 
-NOTHING_FITS = """
-import logging
+CACHED = """
+import pathlib
 import seqio
 import tensorflow as tf
 
 def long(split, index):
     return {**row(split, index), "text": "many words " * 9 + str(index)}
 
-SHORT = {"inputs": 130, "targets": 16}
 kinds = dict(template_types=("zs_noopt", "fs_noopt"), inverted=(), vocabulary="bytes", metrics=())
 templates = [flanx.Template("{ticket}", "{answer}")]
 for name, rows in (("t.long", long), ("t.short", row)):
     register(name, source=flanx.Generated(rows, train=9, validation=4), templates=templates, **kinds)
 flanx.mixture("t", ["t.*"])
-flanx.mixture("t.none", ["t.long.fs_noopt"])
-seqio.MixtureRegistry.add("theirs", [("t.long.fs_noopt", 1.0), ("t.short.zs_noopt", 1.0)])
-warned = []
-logging.getLogger("absl").addFilter(lambda record: warned.append(record.getMessage()))
 converter = seqio.EncDecFeatureConverter(pack=True)
 
 def batch(name, lengths, **settings):
     dataset = seqio.get_dataset(name, lengths, converter, num_epochs=None, **settings)
     return next(iter(dataset.batch(2).as_numpy_iterator()))
 
-def fails(name, lengths):
-    try:
-        batch(name, lengths)
-    except Exception as error:
-        return str(error)
-
-mixed = batch("t", SHORT)
-task = seqio.TaskRegistry.get("t.long.fs_noopt")
-once = task.get_dataset(SHORT, "train", shuffle=False)
-
 # What seqio_cache_tasks leaves of a task, and the same examples from there.
-import pathlib
 lengths = {"inputs": 400, "targets": 16}
 for name in ("t.short.zs_noopt", "t.short.fs_noopt", "t.long.zs_noopt", "t.long.fs_noopt"):
     kept = seqio.TaskRegistry.get(name)
@@ -350,70 +441,15 @@ def tokens(name, cached):
 names = ("t.short.zs_noopt", "t.short.fs_noopt")
 cached = {name: [tokens(name, True) == tokens(name, False), len(tokens(name, True))] for name in names}
 say(
-    shapes={name: list(value.shape) for name, value in mixed.items()},
-    warned=[line for line in warned if "t.long.fs_noopt" in line],
-    alone=fails("t.long.fs_noopt", SHORT),
-    theirs=fails("theirs", SHORT),
-    nothing=fails("t.none", SHORT),
-    passes=[len(list(once)) for _ in range(4)],
     cached=cached,
     mixed_cached=list(batch("t", lengths, use_cached=True)["encoder_input_tokens"].shape),
 )
 """
 
 
-def test_a_task_without_an_example_that_fits_does_not_stall_seqio(tmp_path: Path, monkeypatch):
-    """Left out of flanx's mixtures; an error that names it where SeqIO mixes it, or reads it alone without an end."""
+def test_seqios_caches_of_flanx_tasks_give_the_same_examples(tmp_path: Path, monkeypatch):
+    """As `seqio_cache_tasks` leaves them; exemplars are chosen when the lengths are known, after the cache."""
     monkeypatch.chdir(tmp_path)
-    found = run(tmp_path, NOTHING_FITS)
-    assert found["shapes"]["encoder_input_tokens"] == [2, 130]
-    assert found["shapes"]["decoder_segment_ids"] == [2, 16]
-    assert len(found["warned"]) == 1
-    for error in (found["alone"], found["theirs"], found["nothing"]):
-        assert "t.long.fs_noopt" in error
-        assert "raise the lengths" in error
-    assert found["passes"] == [0] * 4  # a single pass over nothing is no error
+    found = run(tmp_path, CACHED)
     assert found["cached"] == {name: [True, 9] for name in found["cached"]}
     assert found["mixed_cached"] == [2, 400]
-
-
-RATES = """
-import functools
-import seqio
-import tensorflow as tf
-
-def numbers(split, shuffle_files, seed=None, *, count):
-    texts = [f"{i}" for i in range(count)]
-    return tf.data.Dataset.from_tensor_slices({"inputs": texts, "targets": texts})
-
-features = {name: seqio.Feature(seqio.ByteVocabulary()) for name in ("inputs", "targets")}
-for name, count in (("few", 4), ("many", 90)):
-    seqio.TaskRegistry.add(
-        name,
-        source=seqio.FunctionDataSource(functools.partial(numbers, count=count), splits=["train"]),
-        preprocessors=[seqio.CacheDatasetPlaceholder(required=True), seqio.preprocessors.tokenize],
-        output_features=features,
-    )
-by_size = functools.partial(seqio.mixing_rate_num_examples, maximum=50, scale=2.0, temperature=2.0)
-seqio.MixtureRegistry.add("sized", [("few", by_size), ("many", by_size)])
-seqio.MixtureRegistry.add("called", [("few", lambda task: 10 * task.num_input_examples("train")), ("many", 1.0)])
-seqio.MixtureRegistry.add("broken", [("few", lambda task: task.no_such_thing), ("many", 1.0)])
-counts = {"few": 4, "many": 90}
-found = {name: registry.rates(registry.resolve(name), counts) for name in ("sized", "called")}
-try:
-    registry.resolve("broken")
-except flanx.UserError as error:
-    broken = str(error)
-shown = [made.inputs for made in registry.specs_of("few")[0].render("train")]
-say(found=found, broken=broken, shown=shown)
-"""
-
-
-def test_rates_by_size_and_caching_that_seqio_requires(tmp_path: Path):
-    found = run(tmp_path, RATES)
-    # (2 n, at most 50) to the power of 1 / 2, as SeqIO has it of sources that know their size.
-    assert found["found"]["sized"] == pytest.approx({"few": 8**0.5, "many": 50**0.5})
-    assert found["found"]["called"] == {"few": 40.0, "many": 1.0}
-    assert "'broken'" in found["broken"]
-    assert "'few'" in found["broken"]
-    assert found["shown"] == ["0", "1", "2", "3"]

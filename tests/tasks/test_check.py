@@ -178,3 +178,66 @@ def test_phrases_are_found_whole():
     assert not names_options("blue and dark red", OPTIONS)
     assert not names_options("bluered, dark red", OPTIONS)
     assert not names_options("", [])
+
+
+def _from_file(name, path, fields=None):
+    register(
+        name,
+        source=Jsonl(train=str(path)),
+        fields=fields or {"q": "q", "answer": "a"},
+        templates=[Template("{q}", "{answer}")],
+        template_types=["zs_noopt"],
+    )
+
+
+def test_broken_files_do_not_stop_the_others(tmp_path):
+    (tmp_path / "cut.jsonl").write_text('{"q": "x", "a": "y"}\n{"q": "x", "a"')
+    (tmp_path / "latin.jsonl").write_bytes('{"q": "é", "a": "y"}\n'.encode("latin-1"))
+    (tmp_path / "fine.jsonl").write_text('{"q": "x", "a": "y"}\n{"q": "x", "a": "y"}\n')
+    for name in ("cut", "latin", "fine"):
+        _from_file(f"t.{name}", tmp_path / f"{name}.jsonl")
+    found = {(one.task, one.kind): one for one in check(specs_of("t.*"))}
+    assert set(found) == {
+        ("t.cut", "cannot be read"),
+        ("t.latin", "cannot be read"),
+        ("t.fine", "duplicate row"),
+    }
+    assert "cut.jsonl:2: " in found["t.cut", "cannot be read"].example
+    assert "latin.jsonl:1: not UTF-8" in found["t.latin", "cannot be read"].example
+
+
+def test_odd_rows_are_counted_and_the_others_checked(tmp_path):
+    rows = [{"q": str(i), "a": {"text": "k"} if i % 3 == 1 else "k"} for i in range(9)]
+    rows += [{"q": "no answer"}, {"q": "", "a": "k"}, {"q": "8", "a": "k"}]
+    path = _jsonl(tmp_path / "rows.jsonl", rows)
+
+    def fields(row):
+        options = "k, l" if row["q"] == "2" else ["k", "l"]
+        return {"q": row["q"], "answer": row["a"], "options": options} if row["q"] else None
+
+    _from_file("t.odd", path, fields)
+    found = {(one.task, one.kind): one for one in check(specs_of("t.odd"))}
+    odd = found["t.odd", "answer is a dict with the keys 'text'"]
+    assert odd.count == 3
+    assert f"{path}:2: task 't.odd'" in odd.example
+    assert found["t.odd", "options is a text, not a list"].count == 1
+    assert found["t.odd", "no field 'a'"].count == 1
+    assert found["t.odd", "duplicate row"].count == 1
+    assert found["t.odd.zs_noopt", "dropped: left out by `fields`"].example == f"{path}:11"
+    assert len(found) == 5
+
+
+def test_targets_with_pieces_that_the_vocabulary_lacks(tmp_path):
+    class Letters:
+        unk_id = 2
+
+        def encode(self, text):
+            return [ord(one) if one.isalpha() else 2 for one in text if one != " "]
+
+    rows = [{"q": "a", "a": "f {x}"}, {"q": "b", "a": "all known"}, {"q": "c", "a": "<"}]
+    _from_file("t.code", _jsonl(tmp_path / "rows.jsonl", rows))
+    _from_file("t.words", _jsonl(tmp_path / "words.jsonl", rows[1:2]))
+    (problem,) = check(specs_of("t.*"), vocabulary=Letters())
+    assert (problem.task, problem.split, problem.count) == ("t.code.zs_noopt", "train", 2)
+    assert problem.kind.startswith("target with pieces unknown to the vocabulary")
+    assert problem.example == repr("'{' '}' in f {x}")

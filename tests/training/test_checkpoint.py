@@ -216,7 +216,7 @@ def test_a_full_disk_is_told_and_the_next_save_works(opened, monkeypatch):
     assert [checkpoints.due(step) for step in (101, 102, 1000)] == [False, True, True]
     save(checkpoints, state, 102)
     checkpoints.finish(needed=102)
-    assert told[1:] == ["the checkpoint of step 102 is saved: there is room again"]
+    assert told[1:] == ["the checkpoint of step 102 is saved: writing works again"]
 
 
 def test_a_last_save_that_fails_is_an_error(opened):
@@ -328,3 +328,97 @@ def test_kill_at_any_instant_leaves_a_whole_checkpoint(tmp_path):
             errors = child.stderr.read()
         assert child.returncode == -signal.SIGKILL, errors
         assert reached
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_changed_bit_is_never_used(opened, tmp_path):
+    """One bit in each covered file of the newest checkpoint in turn: it is set aside, the one before is taken."""
+    state = make_state()
+    checkpoints, _ = opened()
+    for step in (1, 2):
+        save(checkpoints, state, step)
+    checkpoints.finish(needed=2)
+    newest = checkpoints.folder / "2"
+    files = [p.relative_to(newest) for p in newest.rglob("*") if p.is_file()]
+    covered = [f for f in files if f.parts[0] in ("params", "train", "run")]
+    assert len(covered) >= 8
+    for number, name in enumerate(covered):
+        folder = tmp_path / f"flip-{number}"
+        shutil.copytree(tmp_path / "run", folder)
+        path = folder / "checkpoints" / "2" / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+        again, told = opened(folder=folder)
+        restored = again.restore_newest(like(state), like(SUMS))
+        assert restored.step == 1, name
+        assert f"{name} is not what was written" in told[0]
+        again.finish()
+
+
+def test_checkpoints_of_before_there_were_digests_open(opened):
+    checkpoints, _ = opened()
+    save(checkpoints, make_state(), 1)
+    checkpoints.finish()
+    (checkpoints.folder / "1" / "digests.json").unlink()
+    again, told = opened()
+    assert again.restore_newest(like(make_state()), like(SUMS)).step == 1
+    assert told == []
+
+
+def test_a_changed_bit_is_refused_as_a_start(opened, tmp_path):
+    checkpoints, _ = opened()
+    save(checkpoints, make_state(), 1)
+    checkpoints.finish()
+    path = next(p for p in (checkpoints.folder / "1" / "params").rglob("d/*") if p.is_file())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="checkpoint .*1 is damaged: params/.* is not what"):
+        open_initial(str(tmp_path / "run"))
+
+
+def test_the_checkpoint_before_the_skips_stays(opened):
+    """Whatever `keep` says, the newest one that is not after the step where updates began to be skipped."""
+    checkpoints, told = opened(CheckpointConfig(keep=1, period=1))
+    for step in (1, 2):
+        save(checkpoints, make_state(), step)
+    checkpoints.before_skips = 2
+    checkpoints.postpone(3)
+    checkpoints.postpone(4)
+    assert len(told) == 1
+    for step in (5, 6):
+        save(checkpoints, make_state(), step)
+    checkpoints.finish(needed=6)
+    assert sorted(int(p.name) for p in checkpoints.folder.iterdir()) == [2, 6]
+
+
+def test_a_folder_that_cannot_be_made_is_known_at_once(opened, monkeypatch):
+    """Without a thread that waits for it, and with the fix for what was wrong."""
+    checkpoints, _ = opened()
+
+    def refuse():
+        raise PermissionError(errno.EACCES, "Permission denied", "checkpoints")
+
+    monkeypatch.setattr(checkpoints, "_probe", refuse)
+    save(checkpoints, make_state(), 1)
+    with pytest.raises(UserError, match=r"step 1 could not be written .*allow this user") as caught:
+        checkpoints.finish(needed=1)
+    assert "make room" not in str(caught.value)
+
+
+def test_a_lost_lease_deletes_nothing(opened, tmp_path):
+    held = [True]
+
+    def hold():
+        if not held[0]:
+            raise UserError("taken over")
+
+    config = CheckpointConfig(keep=1)
+    checkpoints = Checkpoints(tmp_path / "run", config, FACTS, print, hold)
+    save(checkpoints, make_state(), 1)
+    checkpoints.poll(1, wait=True)
+    held[0] = False
+    with pytest.raises(UserError, match="taken over"):
+        save(checkpoints, make_state(), 2)
+    assert [p.name for p in checkpoints.folder.iterdir()] == ["1"]

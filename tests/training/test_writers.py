@@ -1,6 +1,7 @@
 """The display in its two forms, TensorBoard events, and signals."""
 
 import io
+import json
 import os
 import signal
 
@@ -47,12 +48,37 @@ def test_display(terminal):
 def test_tensorboard_has_the_scalars(tmp_path):
     writers = AllWriters(str(tmp_path), step=0, total=20, log_period=10)
     writers.train(10, VALUES)
-    writers.evaluation(10, {"held_in/score": 33.0})
+    writers.evaluation(10, {"held_in/score": 33.0, "held_in/examples": 9, "held_in/a/left_out": 2})
     writers.close()
     (events,) = tmp_path.glob("*tfevents*")
     content = events.read_bytes()
     for tag in (b"train/loss", b"task_loss/toy.a", b"eval/held_in/score"):
         assert tag in content
+    assert b"examples" not in content
+    assert b"left_out" not in content
+    line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["values"]["held_in/examples"] == 9
+
+
+def test_a_line_of_scores_says_of_how_many_examples_they_are():
+    out = io.StringIO()
+    display = Display(20, 0, enabled=True, console=Console(file=out, width=160, highlight=False))
+    values = {
+        "held_in/score": 33.3,
+        "held_in/a/examples": 9,
+        "held_in/examples": 1200,
+        "held_in/tasks": 3,
+        "held_in/score_tasks": 2,
+        "held_in/left_out": 4,
+        "held_out/loss": 2.0,
+        "held_out/examples": 1,
+        "held_out/tasks": 1,
+    }
+    display.evaluated(10, values)
+    assert out.getvalue() == (
+        "eval at step 10: held_in/score 33.3 (3 tasks (2 with a score), 1,200 examples, 4 left out)  "
+        "held_out/loss 2 (1 task, 1 example)\n"
+    )
 
 
 def test_signals_are_heard_and_handlers_put_back():

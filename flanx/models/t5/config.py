@@ -40,6 +40,7 @@ class T5Config:
       logits_via_embedding: share the output projection with the embedding.
       relpos_buckets: buckets of relative distance.
       relpos_max_distance: distance from which everything falls in the last bucket.
+      relpos_per_layer: a position bias for each layer, as umT5 and T5X's scanned network have; else one for a stack.
       scan_layers: one compiled layer looped over stacked parameters (`scanned.py` converts).
       remat: what the backward pass computes again: "none", "minimal" (keeps the matrix products), "names" (keeps
         `remat_names`), or "full" (keeps layer inputs only).
@@ -61,6 +62,7 @@ class T5Config:
     logits_via_embedding: bool = False
     relpos_buckets: int = 32
     relpos_max_distance: int = 128
+    relpos_per_layer: bool = False
     scan_layers: bool = False
     remat: Literal["none", "minimal", "names", "full"] = "none"
     remat_names: tuple[str, ...] = ("attention", "attention_out")
@@ -111,14 +113,16 @@ class T5Config:
 
         A stack layer has 4 E (H D) a attention and (k + 1) E F in its feed-forward block with k activations, and a
         norm scale E before each; a decoder layer has two attentions. Beside the layers: the embedding V E, the output
-        projection as much again unless tied, and in each stack a final norm E and a bias table H x buckets.
+        projection as much again unless tied, and in each stack a final norm E and a bias table H x buckets (one in
+        each layer with `relpos_per_layer`).
         """
         attention = 4 * self.emb_dim * self.joined_dim
         mlp = (len(self.mlp_activations) + 1) * self.emb_dim * self.mlp_dim
         encoder_layer = attention + mlp + 2 * self.emb_dim
         decoder_layer = 2 * attention + mlp + 3 * self.emb_dim
         embeddings = self.vocab_size * self.emb_dim * (1 if self.logits_via_embedding else 2)
-        stack_ends = 2 * (self.emb_dim + self.num_heads * self.relpos_buckets)
+        tables = self.num_encoder_layers + self.num_decoder_layers if self.relpos_per_layer else 2
+        stack_ends = 2 * self.emb_dim + tables * self.num_heads * self.relpos_buckets
         return (
             embeddings
             + stack_ends

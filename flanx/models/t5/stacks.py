@@ -32,6 +32,11 @@ def _relative_bias(config: T5Config, *, bidirectional: bool) -> RelativePosition
     )
 
 
+def _bias_of(table: RelativePositionBias, length: int) -> jax.Array:
+    """float32 [1, H, L, L]."""
+    return constrain(table(length, length), None, "heads", None, None)
+
+
 class EncoderLayer(nn.Module):
     """Self-attention, then the feed-forward block."""
 
@@ -39,15 +44,23 @@ class EncoderLayer(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
+        if cfg.relpos_per_layer:
+            self.relpos_bias = _relative_bias(cfg, bidirectional=True)
         self.pre_attention_layer_norm = RMSNorm(cfg.emb_dim)
         self.attention = _attention(cfg)
         self.pre_mlp_layer_norm = RMSNorm(cfg.emb_dim)
         self.mlp = _mlp(cfg)
 
     def __call__(
-        self, x: jax.Array, bias: jax.Array, mask: jax.Array, dropout: LayerDropout | None = None
+        self,
+        x: jax.Array,
+        bias: jax.Array | None,
+        mask: jax.Array,
+        dropout: LayerDropout | None = None,
     ) -> jax.Array:
-        """[B, L, E] -> [B, L, E]."""
+        """[B, L, E] -> [B, L, E]; `bias` is the stack's, None where the layer has its own."""
+        if bias is None:
+            bias = _bias_of(self.relpos_bias, x.shape[1])
         y = self.pre_attention_layer_norm(x)
         x = x + self.attention(y, y, bias, mask, dropout and dropout.self_attention)
         return x + self.mlp(self.pre_mlp_layer_norm(x), dropout and dropout.mlp)
@@ -60,6 +73,8 @@ class DecoderLayer(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
+        if cfg.relpos_per_layer:
+            self.relpos_bias = _relative_bias(cfg, bidirectional=False)
         self.pre_self_attention_layer_norm = RMSNorm(cfg.emb_dim)
         self.self_attention = _attention(cfg)
         self.pre_cross_attention_layer_norm = RMSNorm(cfg.emb_dim)
@@ -71,12 +86,17 @@ class DecoderLayer(nn.Module):
         self,
         x: jax.Array,
         encoded: jax.Array,
-        self_bias: jax.Array,
+        self_bias: jax.Array | None,
         self_mask: jax.Array,
         cross_mask: jax.Array,
         dropout: LayerDropout | None = None,
     ) -> jax.Array:
-        """x [B*n, Lt, E], encoded [B, Li, E] -> [B*n, Lt, E]; n rows may share one encoded row."""
+        """x [B*n, Lt, E], encoded [B, Li, E] -> [B*n, Lt, E]; n rows may share one encoded row.
+
+        `self_bias` is the stack's, None where the layer has its own.
+        """
+        if self_bias is None:
+            self_bias = _bias_of(self.relpos_bias, x.shape[1])
         y = self.pre_self_attention_layer_norm(x)
         x = x + self.self_attention(y, y, self_bias, self_mask, dropout and dropout.self_attention)
         y = self.pre_cross_attention_layer_norm(x)
@@ -115,13 +135,15 @@ class Encoder(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        self.relpos_bias = _relative_bias(cfg, bidirectional=True)
+        if not cfg.relpos_per_layer:
+            self.relpos_bias = _relative_bias(cfg, bidirectional=True)
         self.layers = _layers(EncoderLayer, cfg, cfg.num_encoder_layers)
         self.encoder_norm = RMSNorm(cfg.emb_dim)
 
     def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
         """Embedded tokens [B, L, E], mask [B, 1, L, L] -> [B, L, E]."""
-        bias = constrain(self.relpos_bias(x.shape[1], x.shape[1]), None, "heads", None, None)
+        shared = not self.config.relpos_per_layer
+        bias = _bias_of(self.relpos_bias, x.shape[1]) if shared else None
         count, drop = self.config.num_encoder_layers, StackDropout()
         if not deterministic and self.config.dropout_rate:
             drop = stack_dropout(self.make_rng("dropout"), self.config, count, x)
@@ -165,7 +187,8 @@ class Decoder(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        self.relpos_bias = _relative_bias(cfg, bidirectional=False)
+        if not cfg.relpos_per_layer:
+            self.relpos_bias = _relative_bias(cfg, bidirectional=False)
         self.layers = _layers(DecoderLayer, cfg, cfg.num_decoder_layers)
         self.decoder_norm = RMSNorm(cfg.emb_dim)
         if not cfg.logits_via_embedding:
@@ -180,7 +203,8 @@ class Decoder(nn.Module):
         deterministic: bool,
     ) -> jax.Array:
         """Embedded tokens [B*n, Lt, E], encoded [B, Li, E] -> [B*n, Lt, E], normed."""
-        bias = constrain(self.relpos_bias(x.shape[1], x.shape[1]), None, "heads", None, None)
+        shared = not self.config.relpos_per_layer
+        bias = _bias_of(self.relpos_bias, x.shape[1]) if shared else None
         count, drop = self.config.num_decoder_layers, StackDropout()
         if not deterministic and self.config.dropout_rate:
             drop = stack_dropout(self.make_rng("dropout"), self.config, count, x, encoded.shape[1])
@@ -220,14 +244,19 @@ class Decoder(nn.Module):
         """
         beams = x.shape[1]
         length = cache[0][0].shape[2] // beams
-        self_bias = self.relpos_bias.at(index, length) + masks.step_mask(index, length)
-        if origin is not None:
-            self_bias = (self_bias[..., None] + masks.beam_mask(origin)).reshape(
-                x.shape[0], self.config.num_heads, beams, length * beams
-            )
+
+        def bias_of(table: RelativePositionBias) -> jax.Array:
+            bias = table.at(index, length) + masks.step_mask(index, length)
+            if origin is None:
+                return bias
+            shape = (x.shape[0], self.config.num_heads, beams, length * beams)
+            return (bias[..., None] + masks.beam_mask(origin)).reshape(shape)
+
+        shared = None if self.config.relpos_per_layer else bias_of(self.relpos_bias)
         new_cache = []
         for layer, cached, cross in zip(self._unscanned(), cache, memory.cross, strict=True):
-            x, cached = layer.step(x, cached, cross, index, self_bias, memory.cross_bias)
+            bias = bias_of(layer.relpos_bias) if shared is None else shared
+            x, cached = layer.step(x, cached, cross, index, bias, memory.cross_bias)
             new_cache.append(cached)
         return self.decoder_norm(x), tuple(new_cache)
 

@@ -5,6 +5,7 @@ in all of its rows, and one row in several template types. None of it makes a du
 at the fields that the dataset's templates name, and leave out those that ask the same in every row of the split.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from flanx.registry import table
 from flanx.registry.exemplars import answer_names, identity_names
 from flanx.registry.spec import TaskSpec
+from flanx.registry.values import Drop
 
 _FEWEST_ROWS = 2  # a single row does not tell what is the dataset's instruction
 
@@ -145,9 +147,10 @@ def _rows(
     spec: TaskSpec, split: str, data_dir: str | None, max_examples: int | None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     to_fields = spec.renderer(split, data_dir=data_dir).fields
-    rows = itertools.islice(spec.source.rows(split, data_dir), max_examples)
+    rows = itertools.islice(spec.rows(split, data_dir), max_examples)
     for index, row in enumerate(rows):
-        yield index, to_fields(index, row)
+        with contextlib.suppress(Drop):  # a row that `fields` leaves out
+            yield index, to_fields(index, row)
 
 
 def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:
