@@ -268,7 +268,7 @@ def test_what_the_user_names_is_run(trained, stranger, capfd, monkeypatch):
     with monkeypatch.context() as nothing_registered:
         nothing_registered.setattr(named_modules, "_FUNCTIONS", set())
         command = ["eval", str(stranger / "run")]
-        _refused(command, capfd, "canarytasks:shouting", "--import=canarytasks")
+        _refused(command, capfd, "canarytasks", "--import=canarytasks")
     assert main(["infer", str(stranger / "run"), "--prompt=a"]) == 0
     capfd.readouterr()
     assert main(["eval", str(stranger / "run"), "--import=canarytasks"]) == 0

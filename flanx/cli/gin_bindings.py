@@ -222,7 +222,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def modules_of_file(file: str, folders: Sequence[str], seen: set[str]) -> Iterator[str]:
-    """Modules that a gin file and those it includes name: imports of others than flanx's, DataConfig.imports, its macro."""
+    """Modules that a gin file names, with those it includes: imports of others than flanx's, and DataConfig.imports."""
     path = _locate(file, folders)
     if str(path) not in seen:
         seen.add(str(path))

@@ -258,11 +258,12 @@ def ensure(
         printed its own, else how the child ended.
     """
     wanted = list(requests)
+    # To compare a manifest with what is registered is to import the modules, and so to run them.
+    for request in wanted if named_by else ():
+        named_modules.check(request.imports, f"to read '{request.mixture}', {named_by}")
     found = {request.manifest_path: ready(request) for request in wanted}
     missing = [request for request in wanted if _for_child(found[request.manifest_path])]
     if missing:
-        for request in missing if named_by else ():
-            named_modules.check(request.imports, f"to cache '{request.mixture}', {named_by}")
         _cache_in_child(missing, workers, progress)
         for request in missing:
             found[request.manifest_path] = load(request.manifest_path)

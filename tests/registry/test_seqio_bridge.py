@@ -293,7 +293,7 @@ ours = [feature.vocabulary for feature in task.output_features.values()]
 theirs = seqio.SentencePieceVocabulary(os.environ["MODEL"])
 other = seqio.SentencePieceVocabulary(os.environ["MODEL"], extra_ids=7)
 say(
-    equal=[v == theirs and theirs == v and hash(v) == hash(theirs) for v in ours],
+    equal=[v == theirs and theirs == v for v in ours],  # SeqIO's own have no hash
     different=[v != other and other != v for v in ours],
 )
 """
@@ -341,3 +341,115 @@ def test_rates_by_size_and_tasks_that_must_be_cached(tmp_path: Path):
     assert found["rates"] == pytest.approx({"plain": 2.0, "must_cache": 6.0})
     assert "broken" in found["broken"] and "plain" in found["broken"]
     assert found["shown"] == ["one", "two", "three"]
+
+
+AS_T5X = """
+import copy, itertools, os, pickle, shutil
+import seqio
+from flanx.registry.seqio_vocabulary import LateVocabulary
+
+path = os.environ["FLANX_VOCABULARY"]
+copied = shutil.copy(path, path + ".copy")
+os.chdir(os.path.dirname(path))
+register("tickets.triage")
+task = seqio.get_mixture_or_task("tickets.triage").output_features
+ours = (task["inputs"].vocabulary, task["targets"].vocabulary)
+
+def both_ways(a, b):
+    return [a == b, b == a, not a != b, (a, a) == (b, b)]
+
+def theirs(file, **settings):
+    return seqio.SentencePieceVocabulary(file, **settings)
+
+late = LateVocabulary(path)
+say(
+    equal={
+        "the model's": both_ways(ours[0], theirs(path)),
+        "with T5's sentinels": both_ways(ours[1], theirs(path, extra_ids=100)),
+        "relative": both_ways(late, theirs(os.path.basename(path))),
+        "copied": both_ways(late, theirs(copied)),
+        "late": both_ways(late, ours[0]),
+        "said": both_ways(LateVocabulary(path + "?extra_ids=3"), theirs(path, extra_ids=3)),
+        "bytes": both_ways(LateVocabulary("bytes"), seqio.ByteVocabulary()),
+        "feature": both_ways(seqio.Feature(late), seqio.Feature(theirs(path))),
+        "deep copy": both_ways(copy.deepcopy(late), theirs(path)),
+        "pickle": both_ways(pickle.loads(pickle.dumps(late)), theirs(path)),
+    },
+    different={
+        "sentinels": both_ways(late, theirs(path, extra_ids=7)),
+        "none said": both_ways(LateVocabulary(path + "?extra_ids=3"), theirs(path)),
+        "bytes": both_ways(late, seqio.ByteVocabulary()),
+        "sentence pieces": both_ways(LateVocabulary("bytes"), theirs(path)),
+        "missing": both_ways(late, theirs("/nowhere")),
+    },
+    hashes=len({hash(late), hash(ours[0]), hash(LateVocabulary(copied))}),
+    instance=isinstance(late, seqio.SentencePieceVocabulary),
+    sizes=[late.vocab_size, theirs(path, extra_ids=100).vocab_size],
+)
+"""
+
+
+def test_a_tasks_vocabulary_is_seqios_of_the_same_file(tmp_path: Path, vocabulary: str):
+    found = run(tmp_path, AS_T5X, FLANX_VOCABULARY=vocabulary)
+    assert found["equal"] == dict.fromkeys(found["equal"], [True] * 4)
+    assert found["different"] == dict.fromkeys(found["different"], [False] * 4)
+    assert found["hashes"] == 1
+    assert found["instance"]
+    assert found["sizes"][0] == found["sizes"][1]
+
+
+CACHED = """
+import pathlib
+import seqio
+import tensorflow as tf
+
+def long(split, index):
+    return {**row(split, index), "text": "many words " * 9 + str(index)}
+
+kinds = dict(template_types=("zs_noopt", "fs_noopt"), inverted=(), vocabulary="bytes", metrics=())
+templates = [flanx.Template("{ticket}", "{answer}")]
+for name, rows in (("t.long", long), ("t.short", row)):
+    register(name, source=flanx.Generated(rows, train=9, validation=4), templates=templates, **kinds)
+flanx.mixture("t", ["t.*"])
+converter = seqio.EncDecFeatureConverter(pack=True)
+
+def batch(name, lengths, **settings):
+    dataset = seqio.get_dataset(name, lengths, converter, num_epochs=None, **settings)
+    return next(iter(dataset.batch(2).as_numpy_iterator()))
+
+# What seqio_cache_tasks leaves of a task, and the same examples from there.
+lengths = {"inputs": 400, "targets": 16}
+for name in ("t.short.zs_noopt", "t.short.fs_noopt", "t.long.zs_noopt", "t.long.fs_noopt"):
+    kept = seqio.TaskRegistry.get(name)
+    folder = pathlib.Path("cached") / seqio.utils.get_task_dir_from_name(name)
+    folder.mkdir(parents=True)
+    rows = list(kept.preprocess_precache(kept.source.get_dataset("train", shuffle=False)))
+    with tf.io.TFRecordWriter(seqio.get_cached_tfrecord_prefix(str(folder), "train") + "-00000-of-00001") as file:
+        for one in rows:
+            file.write(seqio.dict_to_tfexample(one).SerializeToString())
+    features = {key: {"shape": [], "dtype": value.dtype.name} for key, value in rows[0].items()}
+    info = {"num_shards": 1, "features": features, "seqio_version": seqio.__version__}
+    pathlib.Path(seqio.get_cached_info_path(str(folder), "train")).write_text(json.dumps(info))
+    pathlib.Path(seqio.get_cached_stats_path(str(folder), "train")).write_text(json.dumps({"examples": len(rows)}))
+    (folder / "COMPLETED").touch()
+seqio.add_global_cache_dirs(["cached"])
+
+def tokens(name, cached):
+    dataset = seqio.TaskRegistry.get(name).get_dataset(lengths, "train", shuffle=False, use_cached=cached)
+    return [(e["inputs"].tolist(), e["targets"].tolist()) for e in dataset.as_numpy_iterator()]
+
+names = ("t.short.zs_noopt", "t.short.fs_noopt")
+cached = {name: [tokens(name, True) == tokens(name, False), len(tokens(name, True))] for name in names}
+say(
+    cached=cached,
+    mixed_cached=list(batch("t", lengths, use_cached=True)["encoder_input_tokens"].shape),
+)
+"""
+
+
+def test_seqios_caches_of_flanx_tasks_give_the_same_examples(tmp_path: Path, monkeypatch):
+    """As `seqio_cache_tasks` leaves them; exemplars are chosen when the lengths are known, after the cache."""
+    monkeypatch.chdir(tmp_path)
+    found = run(tmp_path, CACHED)
+    assert found["cached"] == {name: [True, 9] for name in found["cached"]}
+    assert found["mixed_cached"] == [2, 400]
