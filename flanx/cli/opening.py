@@ -32,8 +32,14 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
 
     if trained.has_config(folder):
         own = trained.config_file(folder)
-        required = _required(own, args) if args.gin_file else {}
-        return gin_edge.build(TrainConfig, args, run_file=own, defaults=required)
+        if not args.gin_file:
+            return gin_edge.build(TrainConfig, args, run_file=own)
+        alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
+        run = gin_edge.build(TrainConfig, alone, run_file=own)
+        config = gin_edge.build(TrainConfig, args, run_file=own, defaults=_required(run))
+        # A recipe's runs/train.gin says that there are none; the run's tasks are still of its modules.
+        imports = tuple(dict.fromkeys([*run.data.imports, *config.data.imports]))
+        return replace(config, data=replace(config.data, imports=imports))
     from flanx.interop import open_checkpoint
 
     model = open_checkpoint(str(folder)).config
@@ -65,12 +71,8 @@ def compiled_programs(args: argparse.Namespace, config: "TrainConfig") -> str:
     return str(Path(home) / "flanx" / "xla")
 
 
-def _required(own: str, args: argparse.Namespace) -> dict[str, Any]:
-    """The macros that every run sets, as a run's own config.gin has them."""
-    from flanx.training.config import TrainConfig
-
-    alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
-    config = gin_edge.build(TrainConfig, alone, run_file=own)
+def _required(config: "TrainConfig") -> dict[str, Any]:
+    """The macros that every run sets, as a run's own configuration has them."""
     return {
         "MODEL": config.model,
         "MODEL_DIR": config.model_dir,
