@@ -94,10 +94,10 @@ def run(args: argparse.Namespace) -> int:
             feature_lengths=_lengths(args),
         )
     )
+    convert.check_destination(destination, overwrite=args.overwrite)
     for note in prepared.notes:
         say(f"flanx convert: {note}")
     if args.dry_run:
-        convert.check_destination(destination, overwrite=args.overwrite)
         print(printable(_table(prepared), lines=True))
         return 0
     with convert.opened(destination, overwrite=args.overwrite) as temporary:

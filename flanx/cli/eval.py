@@ -152,6 +152,8 @@ def _suites(args: argparse.Namespace, config: Any, *, own: bool) -> list[Any]:
             f"{lacks}; say what to evaluate with --tasks, or with a gin file (recipes/flan_t5_eval.gin, say)"
         )
     if args.batch_size is not None:
+        if args.batch_size < 1:
+            raise UserError(f"--batch_size={args.batch_size}: give 1 or more rows")
         suites = [dataclasses.replace(suite, batch_size=args.batch_size) for suite in suites]
     return suites
 

@@ -114,3 +114,7 @@ def _check_finite(settings: Any) -> None:
                     f"{type(settings).__name__}.{field.name} is {value!r}: give a finite number, at most "
                     f"{LARGEST_FLOAT:.2g} (float32)"
                 )
+            elif field.name == "learning_rate" and isinstance(part, int | float) and part < 0:
+                raise UserError(
+                    f"{type(settings).__name__}.learning_rate is {value!r}: the loss would rise; give 0 or more"
+                )
