@@ -1,8 +1,9 @@
 """Where files are looked for: as written, in the data folder, or inside an installed package."""
 
-import importlib.util
 import os
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from flanx.errors import UserError
@@ -94,12 +95,23 @@ def gin_folder() -> Path:
 
 def _in_package(path: str) -> str:
     package, _, inside = path.removeprefix(PACKAGE_SCHEME).partition("/")
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ModuleNotFoundError, ValueError):  # its parent is missing, or the name is empty
-        spec = None
-    for location in (spec.submodule_search_locations if spec else None) or ():
+    for location in _locations(package):
         found = Path(location) / inside
         if found.exists():
             return str(found)
     raise UserError(f"no such file in package '{package}': '{inside}' (from '{path}')")
+
+
+def _locations(package: str) -> Sequence[str]:
+    """The folders of a package, found without importing it or a package it lies in: a path may come from a file."""
+    locations: Sequence[str] | None = None
+    parts = package.split(".")
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        finders = (finder for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        found = (finder.find_spec(name, locations) for finder in finders)
+        spec = next((one for one in found if one is not None), None) if name else None
+        if spec is None or spec.submodule_search_locations is None:
+            return ()
+        locations = list(spec.submodule_search_locations)
+    return locations or ()

@@ -8,7 +8,6 @@ goes through `printable`; JSON output is exact and does not.
 import re
 import shlex
 import sys
-from collections.abc import Iterable
 from typing import TextIO
 
 # Control characters (C0, DEL, C1), line and paragraph separators, overrides and isolates of the reading direction
@@ -36,11 +35,6 @@ def say(text: object, file: TextIO | None = None) -> None:
 def command(*words: object) -> str:
     """A command for the user to copy, quoted for a POSIX shell."""
     return shlex.join(map(str, words))
-
-
-def quoted(words: Iterable[object]) -> str:
-    """Names in a message: each in quotes, with commas between."""
-    return ", ".join(f"'{printable(word)}'" for word in words)
 
 
 def _escaped(character: str, lines: bool) -> str:

@@ -1,6 +1,9 @@
 """What every test shares: eight CPU devices, a clean environment, and the optional real data."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,10 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = (
         os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     ).strip()
+
+# Compiled programs that belong to no run's cache lie in the user's own; tests have one of theirs.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="flanx-tests-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # Real data and reference results lie beside the checkout, or where FLANX_TEST_SHARED says.
 SHARED = Path(os.environ.get("FLANX_TEST_SHARED", Path(__file__).parents[2] / "shared"))

@@ -62,3 +62,18 @@ def test_a_checkpoint_by_the_name_of_the_hub_is_told_how_to_get_it(tmp_path, mon
         resources.resolve_checkpoint("nowhere")
     (tmp_path / "google" / "t5").mkdir(parents=True)
     assert resources.resolve_checkpoint("google/t5") == str(tmp_path / "google" / "t5")
+
+
+def test_a_path_in_a_package_imports_nothing(tmp_path, monkeypatch):
+    """Such a path may come from a run's files."""
+    package = tmp_path / "evil" / "inner"
+    package.mkdir(parents=True)
+    (tmp_path / "evil" / "__init__.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\n")
+    (package / "__init__.py").touch()
+    (package / "words.model").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert resources.resolve("pkg://evil.inner/words.model") == str(package / "words.model")
+    for missing in ("evil.nothing", "evil..inner", ".evil", ""):
+        with pytest.raises(UserError, match="no such file in package"):
+            resources.resolve(f"pkg://{missing}/words.model")
+    assert not (tmp_path / "canary").exists()

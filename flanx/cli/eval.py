@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     suites = _suites(args, config, own=own)
     output = _output(args, suites)
     writable.check_folder(output, "the folder of answers (--output)")
-    startup.prepare(startup.compile_cache(config))
+    startup.prepare(opening.compiled_programs(args, config))
     mesh = make_mesh(config.mesh)
     opened = trained.open_trained(
         folder,

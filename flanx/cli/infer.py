@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"no such file: '{args.input}' (--input)")
     folder = find_params(args.model_dir, args.step)
     config = opening.configuration(args, folder, args.task or "")
-    startup.prepare(startup.compile_cache(config))
+    startup.prepare(opening.compiled_programs(args, config))
     mesh = make_mesh(config.mesh)
     opened = trained.open_trained(
         folder,

@@ -1,6 +1,7 @@
 """The configuration that a command works with when it is given a checkpoint: its own run's, or one from flags."""
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,14 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
 
     if trained.has_config(folder):
         own = trained.config_file(folder)
-        required = _required(own, args) if args.gin_file else {}
-        return gin_edge.build(TrainConfig, args, run_file=own, defaults=required)
+        if not args.gin_file:
+            return gin_edge.build(TrainConfig, args, run_file=own)
+        alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
+        run = gin_edge.build(TrainConfig, alone, run_file=own)
+        config = gin_edge.build(TrainConfig, args, run_file=own, defaults=_required(run))
+        # A recipe's runs/train.gin says that there are none; the run's tasks are still of its modules.
+        imports = tuple(dict.fromkeys([*run.data.imports, *config.data.imports]))
+        return replace(config, data=replace(config.data, imports=imports))
     from flanx.interop import open_checkpoint
 
     model = open_checkpoint(str(folder)).config
@@ -49,12 +56,23 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     return gin_edge.build(TrainConfig, args, extra_files=[MACROS], defaults=defaults)
 
 
-def _required(own: str, args: argparse.Namespace) -> dict[str, Any]:
-    """The macros that every run sets, as a run's own config.gin has them."""
-    from flanx.training.config import TrainConfig
+def compiled_programs(args: argparse.Namespace, config: "TrainConfig") -> str:
+    """The folder of compiled programs with which a checkpoint is used, "" for none.
 
-    alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
-    config = gin_edge.build(TrainConfig, alone, run_file=own)
+    Compiled programs are machine code. So it is the command's folder, or the user's own cache, and never one that a
+    run's files choose.
+    """
+    typed = {text.partition("=")[0].strip().rpartition(".")[2] for text in args.gin_binding}
+    if "compile_cache" in typed or config.compile_cache == "":
+        return config.compile_cache or ""
+    if gin_edge.names_macro(args, "CACHE_DIR"):
+        return str(Path(config.data.cache_dir) / "xla")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(home) / "flanx" / "xla")
+
+
+def _required(config: "TrainConfig") -> dict[str, Any]:
+    """The macros that every run sets, as a run's own configuration has them."""
     return {
         "MODEL": config.model,
         "MODEL_DIR": config.model_dir,

@@ -6,13 +6,13 @@ cache folder, which the workers and this machine must share.
 
 import functools
 import hashlib
+import json
 import os
-import pickle
 import shutil
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +136,15 @@ def join(_: int, shards: Iterable[Result]) -> Result:
 
 
 def leave(result: Result, folder: str) -> None:
-    """Leaves a result for the process that waits; a repeated one takes its own place."""
+    """Leaves a result for the process that waits, as JSON; a repeated one takes its own place.
+
+    The folder is shared, so that what is read there is data: a pickle would run whatever it names.
+    """
     final = Path(folder) / _file_of(result.unit)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary_file = final.with_name(f"{temporary.prefix()}{final.name}")
-    temporary_file.write_bytes(pickle.dumps(result))
+    plain = {one.name: getattr(result, one.name) for one in fields(result) if one.name != "unit"}
+    temporary_file.write_text(json.dumps(plain))
     temporary_file.replace(final)
 
 
@@ -152,10 +156,24 @@ def _arrived(folder: Path, waiting: dict[str, Unit]) -> Iterator[Result]:
     """Results that are there and were not given before; the units are this process's own."""
     for name in sorted(set(os.listdir(folder)) & set(waiting)):
         unit = waiting.pop(name)
-        result: Result = pickle.loads((folder / name).read_bytes())
+        result = _read(folder / name, unit)
         if result.failure is None:
             _await_store(unit, result)
-        yield replace(result, unit=unit)
+        yield result
+
+
+def _read(path: Path, unit: Unit) -> Result:
+    """What `leave` left.
+
+    Raises:
+      UserError: something else lies there.
+    """
+    try:
+        return Result(**{**json.loads(path.read_bytes()), "unit": unit})
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is no result of this flanx ({error}): its workers need the same version"
+        ) from error
 
 
 def _await_store(unit: Unit, result: Result) -> None:

@@ -4,12 +4,14 @@ import hashlib
 import logging
 import os
 import platform
+import stat
 import sys
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 from flanx.hardware import memory, present
+from flanx.terminal import printable, say
 from flanx.training.config import TrainConfig
 
 
@@ -27,7 +29,7 @@ def prepare(compiled: str) -> None:
     disk never hands a machine code that it cannot run. Errors of orbax reach the user as exceptions, told in one line.
 
     Args:
-      compiled: folder of compiled programs; "" for none.
+      compiled: folder of compiled programs; "" for none. One that others can write to is not used.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for library in ("absl", "asyncio"):  # asyncio: each array that a failed save has not written
@@ -45,12 +47,26 @@ def prepare(compiled: str) -> None:
                 sys.modules["jax"].config.update("jax_platforms", "cpu")
     import jax
 
-    if compiled:
-        folder = str(Path(compiled).expanduser().absolute() / _cpu_kind())
+    folder = str(Path(compiled).expanduser().absolute() / _cpu_kind())
+    if compiled and _ours(folder):
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
         jax.config.update("jax_raise_persistent_cache_errors", False)
+
+
+def _ours(folder: str) -> bool:
+    """Whether nobody else could have put a program there: it is machine code, and is run as it is."""
+    for place in (Path(folder), Path(folder).parent):
+        if hasattr(os, "getuid") and place.exists():
+            status = place.stat()
+            if status.st_uid not in (os.getuid(), 0) or status.st_mode & stat.S_IWOTH:
+                say(
+                    f"flanx: compiled programs in {printable(place)} are not used: others can write there; "
+                    "set TrainConfig.compile_cache to a folder of your own"
+                )
+                return False
+    return True
 
 
 _others = sys.unraisablehook

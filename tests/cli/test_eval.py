@@ -73,7 +73,8 @@ def test_neither_eval_nor_infer_loads_tensorflow(trained_run, tmp_path):
 import sys
 import tempfile
 from flanx.cli.main import main
-assert main(["eval", {str(trained_run)!r}, "--output", {str(tmp_path)!r}]) == 0
+own = "--import=toycli_tasks"
+assert main(["eval", {str(trained_run)!r}, "--output", {str(tmp_path)!r}, own]) == 0
 assert main(["infer", {str(trained_run)!r}, "--prompt", "a"]) == 0
 print(sorted(set(sys.modules) & {{"tensorflow", "seqio", "torch"}}))
 """

@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -108,6 +110,36 @@ def test_a_folder_that_is_not_shared_is_told(elsewhere, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="t/train-k is not to be seen here"):
         list(beam_runner.on("FlinkRunner")(jobs, 1))
     assert os.listdir(tmp_path / "manifests") == []
+
+
+class _Canary:
+    """Pickled, what writes a file when it is read."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return open, (str(self._path), "w")
+
+
+def test_a_result_that_was_planted_runs_nothing(elsewhere, tmp_path, monkeypatch):
+    one, jobs = elsewhere
+    canary = tmp_path / "canary"
+
+    def plant(settings, jobs, folder):
+        (Path(folder) / beam_runner._file_of(one)).write_bytes(pickle.dumps(_Canary(canary)))
+
+    monkeypatch.setattr(beam_runner, "_pipeline", plant)
+    with pytest.raises(UserError, match="is no result of this flanx"):
+        list(beam_runner.on("FlinkRunner")(jobs, 1))
+    assert not canary.exists()
+
+
+def test_a_result_comes_back_as_it_was_left(tmp_path):
+    one = unit.Unit("t", "train", {"inputs": 4}, "bytes", str(tmp_path))
+    left = unit.Result(one, "t/x", {"bytes": 9, "tokens": {"inputs": 3}}, written=True, parts=2)
+    beam_runner.leave(left, str(tmp_path))
+    assert beam_runner._read(tmp_path / beam_runner._file_of(one), one) == left
 
 
 def test_a_pipeline_that_fails_fails_here(elsewhere, monkeypatch):
