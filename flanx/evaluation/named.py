@@ -1,5 +1,6 @@
 """Functions stored by name: `"module:name"` to function and back."""
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Collection
@@ -39,7 +40,8 @@ def load_named(name: str, *, home: str, known: Collection[str], kind: str) -> Ca
 
         # A module that the user named may register tasks with functions of others that it imports.
         for module in named_modules.modules():
-            import_users(module, f"--import {module}")
+            with contextlib.suppress(UserError):  # one that is not there defines nothing
+                import_users(module, f"--import {module}")
     if named_modules.is_registered(f"{module_name}:{attribute}"):
         return _load(name, home=home, known=known, kind=kind)
     if named_modules.is_named(module_name):

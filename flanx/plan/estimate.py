@@ -143,9 +143,9 @@ def _state(config: TrainConfig, mesh: Any) -> TrainState:
 
 @functools.lru_cache(maxsize=64)
 def _abstract_state(network: T5Config, optimizer: Any, schedule: Any) -> TrainState:
-    data = DataConfig(mixture="", feature_lengths={"inputs": 8, "targets": 8}, cache_dir="")
+    data = DataConfig(mixture="", feature_lengths={"inputs": 8, "targets": 8}, cache_dir="unused")
     config = TrainConfig(
-        model_dir="",
+        model_dir="unused",
         model=network,
         data=data,
         train_steps=1,

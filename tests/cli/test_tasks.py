@@ -255,10 +255,7 @@ def test_check_leaves_out_what_has_no_data_and_says_so(capsys, shared_data):
         flanx_tasks("check", "cot.*_direct", "--data_dir", shared_data, "--max_examples", 20) == 1
     )
     missing = 9 - len(list((shared_data / "flan/v2/cot_data").glob("*_train.tsv")))
-    assert (
-        f"cot.*_direct: {missing} datasets without data here are left out"
-        in capsys.readouterr().err
-    )
+    assert f"cot.*_direct: {missing} datasets without data here left out" in capsys.readouterr().err
 
 
 def test_check_without_any_data_is_an_error(tmp_path):

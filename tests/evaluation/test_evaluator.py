@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_run as tiny
 
+from flanx import named_modules
 from flanx.data.vocabulary import load
 from flanx.errors import UserError
 from flanx.evaluation import metrics, predictions, scoring
@@ -16,6 +17,13 @@ from flanx.evaluation.evaluator import Evaluator
 from flanx.evaluation.suites import EvalSuite
 from flanx.training.config import MeshConfig
 from flanx.training.mesh import make_mesh, replicated
+
+
+@pytest.fixture(autouse=True)
+def _named():
+    """As a user names the modules of metrics with --import."""
+    named_modules.name([__name__, "json"])
+
 
 F1, RANK, ACCURACY = (tiny.METRICS + m for m in ("token_f1", "rank_accuracy", "accuracy"))
 SUITE = EvalSuite("held_out", batch_size=8, max_decode_length=7)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from flanx import named_modules
 from flanx.evaluation import history, predictions, summary
 from flanx.evaluation.majority import majority
 from flanx.evaluation.predictions import TaskIndex
@@ -209,5 +210,6 @@ def test_figures_say_of_how_many_examples_they_are(model_dir):
 
 
 def test_a_metric_that_fails_on_constants_has_no_majority():
+    named_modules.name(["json"])
     how = TaskIndex("t", ("json:loads",), "x", "json:loads", None, 1)
     assert majority(how, [{"references": ["a"], "prediction": "a"}]) is None

@@ -91,7 +91,7 @@ def keep_compiled_steps(config, devices, place) -> None:
 
     alike = dataclasses.replace(
         config,
-        model_dir="",
+        model_dir="unused",
         train_steps=1,
         checkpoint=CheckpointConfig(),
         evals=(),
