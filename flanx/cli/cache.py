@@ -4,17 +4,22 @@ import argparse
 import json
 import os
 import shlex
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flanx.cli import cache_folder, cache_report, gin_edge
+from flanx.cli.table import Table
 from flanx.errors import UserError
+from flanx.evaluation.counts import plural
+from flanx.system_errors import bytes_text
 from flanx.terminal import printable, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flanx.data.manifest import Manifest
+    from flanx.data.request import StoreRequest
 
 HELP = """\
 Render, tokenise and store every example of a mixture, once. `flanx train` does this by itself when
@@ -83,7 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache_dir holds, no source needed",
     )
     parser.add_argument(
-        "--dry_run", action="store_true", help="print what would be cached, and stop"
+        "--dry_run",
+        action="store_true",
+        help="check everything that a real start checks, list the tasks with their sizes, and stop",
     )
     cache_folder.add_arguments(parser)
     parser.add_argument(
@@ -104,10 +111,9 @@ def run(args: argparse.Namespace) -> int:
     if cache_folder.wanted(args):
         return cache_folder.run(args)
     requests = _requests(args)
+    runner = _runner(args)
     if args.dry_run:
-        for request in requests:
-            print(json.dumps(request.to_json(), indent=1))
-        return 0
+        return _preview(requests, args.workers)
     from flanx.prep import server
 
     if args.workers != 0 and args.runner is None and server.core_count() > 1:
@@ -115,18 +121,33 @@ def run(args: argparse.Namespace) -> int:
     from flanx.prep.cache import cache
 
     settings = {"workers": args.workers, "verify": args.verify, "force": args.force}
-    try:
-        manifests = cache(requests, **settings, **_runner(args))
-    except KeyboardInterrupt:
-        print(
-            "flanx cache: interrupted; what is finished is kept, run again to go on",
-            file=sys.stderr,
-        )
-        return 130
+    manifests = cache(requests, **settings, **runner)
     for manifest in manifests:
         say("\n".join(map(printable, _summary(manifest))))
     if args.report is not None:
         cache_report.write(args, manifests, requests[0])
+    return 0
+
+
+def _preview(requests: "Sequence[StoreRequest]", workers: int | None) -> int:
+    """Each request, its tasks with the sizes of their data and stores, and their sums."""
+    from flanx.prep.preview import preview
+
+    for one in preview(requests, workers=workers):
+        print(json.dumps(one.request.to_json(), indent=1))
+        for note in one.notes:
+            say(f"flanx cache: {note}")
+        table = Table("task", "data", "store")
+        for task in one.tasks:
+            data = bytes_text(sum(task.files.values())) if task.files else "-"
+            there = f"{task.examples or 0:,} examples, {bytes_text(task.store_bytes)}"
+            table.add(task.task, data, "to be made" if task.examples is None else there)
+        table.print()
+        unread = {file: size for task in one.missing for file, size in task.files.items()}
+        print(
+            f"{printable(one.request.mixture)} {one.request.split}: {plural(len(one.tasks), 'task')}, "
+            f"{len(one.missing):,} to be made, of {bytes_text(sum(unread.values()))} of data"
+        )
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flanx.cli.table import Table
 from flanx.errors import UserError
 from flanx.evaluation.counts import plural
 from flanx.terminal import command, printable, say
@@ -153,7 +154,7 @@ def _run_list(args: argparse.Namespace) -> int:
     by_dataset: dict[str, list[TaskSpec]] = {}
     for spec in specs:
         by_dataset.setdefault(spec.dataset, []).append(spec)
-    table = _Table("dataset", "types", "category", "examples" if args.count else "splits")
+    table = Table("dataset", "types", "category", "examples" if args.count else "splits")
     for dataset, its in by_dataset.items():
         types = " ".join(spec.type for spec in its)
         splits = _counts(its[0], args.data_dir) if args.count else " ".join(its[0].splits)
@@ -163,7 +164,7 @@ def _run_list(args: argparse.Namespace) -> int:
     if mixtures:
         if specs:
             print()
-        parts = _Table("mixture", "parts")
+        parts = Table("mixture", "parts")
         for name in mixtures:
             patterns = [part.pattern for part in get_mixture(name).parts]
             more = f" and {len(patterns) - 4:,} more" if len(patterns) > 4 else ""
@@ -285,7 +286,7 @@ def _run_check(args: argparse.Namespace) -> int:
     if not problems:
         print(f"{counted}: nothing found")
         return 0
-    table = _Table("task", "split", "problem", "count", "for instance")
+    table = Table("task", "split", "problem", "count", "for instance")
     for problem in problems:
         table.add(problem.task, problem.split, problem.kind, f"{problem.count:,}", problem.example)
     table.print()
@@ -331,34 +332,3 @@ def _lengths(text: str) -> dict[str, int]:
     from flanx.cli.cache import _lengths as parse
 
     return parse(text)
-
-
-class _Table:
-    """Rows for a terminal, or tab-separated lines where the output goes elsewhere."""
-
-    def __init__(self, *columns: str) -> None:
-        self._columns = columns
-        self._rows: list[tuple[str, ...]] = []
-
-    def add(self, *cells: str) -> None:
-        self._rows.append(tuple(map(printable, cells)))
-
-    def print(self) -> None:
-        from rich.console import Console
-
-        console = Console()
-        if not console.is_terminal:
-            for row in (self._columns, *self._rows):
-                print("\t".join(row))
-            return
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in self._columns:
-            table.add_column(
-                column, overflow="fold", justify="right" if column == "count" else "left"
-            )
-        for row in self._rows:
-            table.add_row(*map(escape, row))
-        console.print(table)

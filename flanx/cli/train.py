@@ -9,6 +9,8 @@ from flanx.cli import gin_edge
 from flanx.unfailing_output import unfailing
 
 if TYPE_CHECKING:
+    from flanx.training.config import TrainConfig
+    from flanx.training.hosts import Hosts
     from flanx.training.loop import Result
 
 HELP = """\
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from flanx.training.hosts import Hosts
 
     if args.dry_run:
-        _check(config)
+        _check(config, Hosts(args.coordinator_address, args.process_count, args.process_index))
         return _describe(config, text)
     from flanx.training.loop import train
 
@@ -88,28 +90,30 @@ def _leave_at_once() -> NoReturn:
     os._exit(PREEMPTED)
 
 
-def _check(config) -> None:
+def _check(config: "TrainConfig", hosts: "Hosts") -> None:
     """What the start would refuse before the first step, with nothing written and no row read."""
-    from flanx.data import manifest, vocabulary
     from flanx.training import startup
 
     startup.prepare("")
+    from flanx.data import manifest, vocabulary
+    from flanx.prep.preview import preview
     from flanx.training import run as runs
-    from flanx.training.params_io import check_vocabulary
+    from flanx.training import run_info
+    from flanx.training.hosts import find_place
 
+    find_place(hosts, os.environ, lambda: False)
     config, _, source = runs.check_settings(config)
-    for request in runs.requests_of(config):
+    training, *others = runs.requests_of(config)
+    for request in (training, *others):
         ready = manifest.ready(request)
-        if ready is not None:
-            words = vocabulary.load(ready.vocabulary["spec"], request.data_dir)
+        if ready is None:
+            (planned,) = preview([request], workers=config.data.cache_workers)
+            words = vocabulary.load(planned.vocabulary, request.data_dir)
         else:
-            from flanx.prep.plan import plan
-
-            words = plan(request).vocabulary
-        runs.check_size(config, words)
-        if source is not None:
-            facts = {"spec": words.spec, "fingerprint": words.fingerprint, "size": words.size}
-            check_vocabulary(source.vocabulary, facts, str(source.path))
+            words = vocabulary.load(ready.vocabulary["spec"], request.data_dir)
+        runs.check_tokens(config, words, source)
+        if ready is not None and request is training:
+            run_info.check_data(config, run_info.facts(config, ready, words))
 
 
 def _describe(config, text: str) -> int:

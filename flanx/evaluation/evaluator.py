@@ -23,7 +23,7 @@ from flanx.evaluation import counts, predictions, scoring
 from flanx.evaluation.predictor import Predictor
 from flanx.evaluation.scoring import Failure
 from flanx.evaluation.suite_data import SuiteData, Task, encode_options, gather
-from flanx.evaluation.suites import EvalSuite
+from flanx.evaluation.suites import EvalSuite, check
 
 # (done, total, what): the examples that a pass over a suite has seen; "held_in: loss", "held_in: answers" or
 # "held_in: options".
@@ -84,10 +84,7 @@ class Evaluator:
         self._trained_on = trained_on
         self.index: predictions.Index = {}
         self.failures: list[Failure] = []
-        names = [suite.name for suite in suites]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"two evaluation suites are named '{twice}'; give each its own name")
+        check(suites)
         for suite, manifest in zip(suites, manifests, strict=True):
             _check_vocabulary(suite, manifest, vocabulary)
         self._vocabulary = vocabulary

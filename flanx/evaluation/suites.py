@@ -67,6 +67,18 @@ class EvalSuite:
                 )
 
 
+def check(suites: Sequence[EvalSuite]) -> None:
+    """Refuses two suites of one name, whose scores could not be told apart.
+
+    Raises:
+      UserError: naming it.
+    """
+    names = [suite.name for suite in suites]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two evaluation suites are named '{twice}'; give each its own name")
+
+
 def scopes(
     suites: Sequence[EvalSuite], manifests: Sequence["Manifest"], training: "Manifest"
 ) -> list[str]:

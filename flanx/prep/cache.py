@@ -21,6 +21,7 @@ from flanx.prep.plan import Plan, plan, vocabulary_files
 from flanx.prep.pool import run_all, worker_count
 from flanx.prep.progress import Progress
 from flanx.prep.unit import DISK_FULL, Result
+from flanx.writable import make_folder
 
 _NAMED_FAILURES = 10  # more than these are only counted
 _NAMED_CHARACTERS = 400
@@ -58,11 +59,8 @@ def cache(
       UserError: tasks that failed, by name; or no space is left; or nothing to train on remains; or fewer than no
         workers.
     """
-    if workers is not None and workers < 0:
-        raise UserError(f"--workers (CACHE_WORKERS) is {workers}; give 0 or more")
     wanted = list(requests)
-    for request in wanted:
-        _refuse_address(request.cache_dir)
+    check(wanted, workers)
     ready: list[Manifest | None] = []
     plans: dict[int, Plan] = {}
     for i, request in enumerate(wanted):
@@ -105,6 +103,18 @@ def cache(
                     manifest.save(request.manifest_path)
             found.append(manifest)
     return found
+
+
+def check(requests: Iterable[StoreRequest], workers: int | None) -> None:
+    """Refuses settings with which nothing can be cached.
+
+    Raises:
+      UserError: fewer than no workers, or a cache folder in a bucket.
+    """
+    if workers is not None and workers < 0:
+        raise UserError(f"--workers (CACHE_WORKERS) is {workers}; give 0 or more")
+    for request in requests:
+        _refuse_address(request.cache_dir)
 
 
 def _stands_for(there: Manifest, planned: Plan) -> bool:
@@ -205,8 +215,8 @@ def _forget_parts(folder: Path, todo: Sequence[Job]) -> None:
 
 
 def _make_folder(folder: Path) -> None:
+    make_folder(folder, "CACHE_DIR")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "manifests").mkdir(exist_ok=True)
         (folder / lock.NAME).touch()
     except OSError as error:

@@ -93,10 +93,20 @@ class Program:
         return new if after is None else new | {metrics.IN_A_ROW: after[metrics.IN_A_ROW]}
 
 
+def check(config: TrainConfig, mesh: Mesh) -> None:
+    """Refuses what cannot be compiled for these devices.
+
+    Raises:
+      UserError: naming the setting.
+    """
+    lengths = config.data.feature_lengths
+    cudnn.check(config.model, lengths["inputs"], lengths["targets"], mesh.devices.flat[0].platform)
+
+
 def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
     """Everything that depends on the configuration alone; hardly anything is traced yet, and nothing compiled."""
     lengths = config.data.feature_lengths
-    cudnn.check(config.model, lengths["inputs"], lengths["targets"], mesh.devices.flat[0].platform)
+    check(config, mesh)
     model, rules = models.build(config.model), rules_of(config.mesh)
     schedule = config.schedule.build()
     optimizer = config.optimizer.build(schedule, _stack_axis)

@@ -223,11 +223,9 @@ def open_run(
     config, mesh, source = check_settings(config, devices)
     manifest, *eval_manifests = _manifests(config)
     vocabulary = vocabularies.load(manifest.vocabulary["spec"], config.data.data_dir)
-    check_size(config, vocabulary)
+    check_tokens(config, vocabulary, source)
     facts = run_info.facts(config, manifest, vocabulary)
     run_info.check_data(config, facts)
-    if source is not None:
-        check_vocabulary(source.vocabulary, facts["vocabulary"], str(source.path))
     program = programs.build(config, mesh, len(manifest.entries))
 
     primary = jax.process_index() == 0
@@ -291,7 +289,7 @@ def open_run(
 def check_settings(
     config: TrainConfig, devices: Sequence[jax.Device] | None = None
 ) -> tuple[TrainConfig, Any, Source | None]:
-    """Everything that can be refused before data is prepared; a start begins with it, and `--dry_run` does no more.
+    """Everything that can be refused before data is looked at; a start begins with it, and so does `--dry_run`.
 
     Returns:
       The configuration with whole paths, the mesh, and the checkpoint to start from where one is read.
@@ -306,8 +304,23 @@ def check_settings(
     run_info.check_configuration(config)
     mesh = make_mesh(config.mesh, devices)
     check_batch(mesh, config.batch_size, config.microbatches)
+    programs.check(config, mesh)
+    suites.check(config.evals)
+    if config.data.vocabulary is not None:  # else the tasks' own, which are known with the data
+        check_size(config, vocabularies.load(config.data.vocabulary, config.data.data_dir))
     begun = run_info.has_checkpoint(config.model_dir)
     return config, mesh, None if begun else _initial_source(config)
+
+
+def check_tokens(config: TrainConfig, vocabulary: Vocabulary, source: Source | None) -> None:
+    """Refuses a vocabulary that the model or the checkpoint to start from does not have.
+
+    Raises:
+      UserError: naming both.
+    """
+    check_size(config, vocabulary)
+    if source is not None:
+        check_vocabulary(source.vocabulary, run_info.identity(vocabulary), str(source.path))
 
 
 def check_size(config: TrainConfig, vocabulary: Vocabulary) -> None:

@@ -26,11 +26,7 @@ def facts(config: TrainConfig, manifest: Manifest, vocabulary: Vocabulary) -> di
         "model": config.model.to_dict(),
         "mixture": config.data.mixture,
         "feature_lengths": dict(manifest.feature_lengths),
-        "vocabulary": {
-            "spec": vocabulary.spec,
-            "fingerprint": vocabulary.fingerprint,
-            "size": vocabulary.size,
-        },
+        "vocabulary": identity(vocabulary),
         "manifest": manifest.fingerprint,
         "seed": config.seed,
         "initial_checkpoint_path": config.initial_checkpoint_path,
@@ -120,6 +116,15 @@ def check_configuration(config: TrainConfig) -> None:
             f"MODEL_DIR '{config.model_dir}' holds a run on mixture '{then['mixture']}', this one is on "
             f"'{config.data.mixture}': {mend}"
         )
+
+
+def identity(vocabulary: Vocabulary) -> dict[str, Any]:
+    """What tells a vocabulary from others, as JSON."""
+    return {
+        "spec": vocabulary.spec,
+        "fingerprint": vocabulary.fingerprint,
+        "size": vocabulary.size,
+    }
 
 
 def check_data(config: TrainConfig, now: Mapping[str, Any]) -> None:

@@ -15,6 +15,12 @@ MISTAKES = {
     "microbatches": ("--gin.TrainConfig.microbatches=5", "microbatch"),
     "lengths": ("--gin.TASK_FEATURE_LENGTHS={'inputs': 0, 'targets': 8}", "length"),
     "MODEL_DIR": ("--gin.MODEL_DIR=afile/run", "afile"),
+    "CACHE_DIR": ("--gin.CACHE_DIR=afile/cache", "afile"),
+    "filter": ("--gin.FILTERS=('Lenght()',)", "Length"),
+    "vocab_size": ("--gin.T5Config.vocab_size=100", "vocab_size"),
+    "attention": ("--gin.T5Config.attention=cudnn", "attention"),
+    "suites": ("--gin.held_out/EvalSuite.name=held_in", "held_in"),
+    "processes": ("--process_count=2", "--coordinator_address"),
 }
 
 
@@ -30,5 +36,30 @@ def test_dry_run_refuses_as_the_start_does(mistake, tmp_path, monkeypatch, capfd
         assert main(command) == 2
         (line,) = capfd.readouterr().err.splitlines()
         assert word in line
-        lines.append(line.partition(": ")[2])
+        lines.append(line)
     assert lines[0] == lines[1]
+
+
+def test_cache_lists_tasks_with_the_sizes_of_their_data_and_stores(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [f'{{"word": "w{i}", "answer": "a"}}\n' for i in range(7)]
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
+    (tmp_path / "previewed.py").write_text(
+        "import flanx\n"
+        "flanx.register('pre.viewed', source=flanx.Jsonl(train='rows.jsonl'), fields=dict,\n"
+        "    templates=[flanx.Template('Say {word}', '{answer}')], template_types=['zs_noopt', 'fs_noopt'])\n"
+    )
+    cache = ["cache", "--mixture=pre.viewed", "--import=previewed", "--vocabulary=bytes"]
+    cache += ["--feature_lengths=inputs=64,targets=8", "--cache_dir=cache", "--workers=0"]
+    assert main([*cache, "--dry_run"]) == 0
+    before = capsys.readouterr().out
+    assert "pre.viewed.zs_noopt\t210 bytes\tto be made\n" in before
+    assert "2 tasks, 2 to be made, of 210 bytes of data" in before
+    assert not (tmp_path / "cache").exists()
+    assert main(cache) == 0
+    assert main([*cache, "--dry_run"]) == 0
+    after = capsys.readouterr().out
+    assert "pre.viewed.zs_noopt\t210 bytes\t7 examples, " in after
+    assert "2 tasks, 0 to be made, of 0 bytes of data" in after
+    assert main([*cache, "--dry_run", "--workers=-1"]) == 2
+    assert "--workers" in capsys.readouterr().err

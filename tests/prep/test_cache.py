@@ -398,7 +398,7 @@ def test_a_disk_that_is_full_for_the_manifest_is_said(collection, monkeypatch):
 def test_an_unwritable_cache_folder_is_named(collection):
     shop = collection(one=2)
     (shop.folder / "file").touch()
-    with pytest.raises(UserError, match=r"cannot write to .*file/cache"):
+    with pytest.raises(UserError, match=r"CACHE_DIR = .*file/cache"):
         cache([shop.request(cache_dir=str(shop.folder / "file/cache"))], progress=Progress())
 
 
