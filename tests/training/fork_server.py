@@ -169,6 +169,11 @@ def fault_signal(config, step, name) -> None:
     at_step(step, lambda: os.kill(os.getpid(), getattr(signal, name)))
 
 
+def fault_nohup(config) -> None:
+    """As a command under `nohup` begins."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def fault_slow(config, step, seconds) -> None:
     """Data takes its time after `step`: the run does not end before the processes have agreed on something."""
     from flanx.data.loader import Prefetch
