@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 PLAYGROUND = ("--gin_file=quickstart.gin", "--gin.NUM_TASKS=8", "--gin.BATCH_SIZE=8")
 QUIET = ("--gin.config.TrainConfig.evals=()", "--gin.config.TrainConfig.log_period=1")
 PROMPTS = (
@@ -50,14 +52,23 @@ def params_hash(folder: Path) -> str:
 
 
 def store_hashes(cache_dir: Path) -> dict[str, str]:
-    """SHA-256 of the tokens of every task in a cache folder."""
+    """SHA-256 of every column of every task's tokens in a cache folder.
+
+    The label that ties tokens.arrow to its meta.json is left out: it names the store's key, which says what made it.
+    """
     files = sorted(cache_dir.glob("*/*/tokens.arrow"))
     return {
-        f"{file.parent.parent.name}/{file.parent.name.partition('-')[0]}": hashlib.sha256(
-            file.read_bytes()
-        ).hexdigest()
+        f"{file.parent.parent.name}/{file.parent.name.partition('-')[0]}": _table_hash(file)
         for file in files
     }
+
+
+def _table_hash(file: Path) -> str:
+    table = pa.ipc.open_file(file).read_all().replace_schema_metadata(None)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def answers(folder: Path, *flags: str) -> list[dict]:
