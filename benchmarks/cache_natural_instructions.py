@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from flanx.data import manifest
 from flanx.data.request import StoreRequest
+from flanx.prep import prepared
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         seconds_one = _cache(one, 1)
         seconds_again = _cache(many, args.workers)
         began = time.perf_counter()
-        found = manifest.ready(many)
+        found = prepared.ready(many)
         seconds_ready = time.perf_counter() - began
     assert found is not None
     figure = {

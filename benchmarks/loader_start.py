@@ -4,9 +4,11 @@
     python benchmarks/loader_start.py --peer_tasks 3672    # as many for them; SeqIO takes long, and gigabytes
 
 1,836 datasets in two template types each, 200 examples a task, batches of 32 rows of 2048/512. flanx does what `flanx
-train` does before its first step, but for building the model: Python starts, the manifest is asked for and found ready
-(every source file and every store is looked at), the loader is laid out, and a thread makes the first batch. Memory is
-the process's peak, threads the most that were seen at once. Peers get tokens in memory (stream_peers.py).
+train` does before its first step, but for building the model: Python starts, the user's module registers its datasets,
+the manifest is asked for and found ready (every source file and every store is looked at, and what is registered is
+compared with what was cached), the loader is laid out, and a thread makes the first batch. The store is made by `flanx
+cache` of one JSON-lines file a dataset, which takes minutes. Memory is the process's peak, threads the most that were
+seen at once. Peers get tokens of the same sizes in memory (stream_peers.py).
 """
 
 import argparse
@@ -26,42 +28,57 @@ BATCH_SIZE = 32
 TYPES = ("zs_noopt", "fs_noopt")
 
 
+MODULE = "loader_start_tasks"
+TASKS = """
+import json
+from pathlib import Path
+import flanx
+
+HERE = Path(__file__).parent
+for file in sorted((HERE / "sources").glob("*.jsonl")):
+    flanx.register(
+        f"bench.{file.stem}",
+        source=flanx.Jsonl(train=str(file)),
+        fields=lambda row: {"question": row["question"], "answer": row["answer"]},
+        templates=[flanx.Template("{question}", "{answer}"), flanx.Template("Answer: {question}", "{answer}")],
+        template_types=("zs_noopt", "fs_noopt"),
+    )
+"""
+
+
 def request_of(folder: Path) -> Any:
     from flanx.training.config import DataConfig
 
     return DataConfig(
-        mixture="bench", cache_dir=str(folder), feature_lengths=LENGTHS, vocabulary="bytes"
+        mixture="bench.*",
+        cache_dir=str(folder / "cache"),
+        feature_lengths=LENGTHS,
+        vocabulary="bytes",
+        imports=(MODULE,),
     ).request()
 
 
 def prepare(folder: Path, datasets: int, examples: int) -> None:
-    """Stores, one source file a dataset, and the manifest where `flanx cache` would have left it."""
-    from stream_peers import MANIFEST, first, write
+    """Sources, a module that registers them, their stores, and stores of as many tasks for peers."""
+    import numpy as np
+    from stream_peers import write
 
-    from flanx.data.manifest import record_of
+    from flanx.prep.prepared import ensure
 
     write(folder, datasets * len(TYPES), examples, LENGTHS)
-    manifest = first(folder, datasets * len(TYPES))
-    entries, inputs = [], []
-    for number, entry in enumerate(manifest.entries):
-        dataset, kind = f"bench.d{number // 2}", TYPES[number % 2]
-        size = (folder / entry.path / "tokens.arrow").stat().st_size
-        entries.append(
-            dataclasses.replace(
-                entry, task=f"{dataset}.{kind}", dataset=dataset, type=kind, store_bytes=size
-            )
+    (folder / "sources").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(datasets):
+        letters = rng.integers(97, 123, (examples, 220), np.uint8)
+        rows = (
+            {"question": row[:200].tobytes().decode(), "answer": row[200:].tobytes().decode()}
+            for row in letters
         )
-        if number % 2:
-            source = folder / "sources" / f"{dataset}.jsonl"
-            source.parent.mkdir(exist_ok=True)
-            source.write_text(f"{number}\n")
-            inputs.append(record_of(str(source)))
-    request = request_of(folder)
-    whole = dataclasses.replace(
-        manifest, entries=tuple(entries), inputs=inputs, request=request.to_json()
-    )
-    whole.save(request.manifest_path)
-    whole.save(folder / MANIFEST)
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / "sources" / f"d{number:04}.jsonl").write_text(text)
+    (folder / f"{MODULE}.py").write_text(TASKS)
+    sys.path.insert(0, str(folder))
+    ensure([request_of(folder)])
 
 
 def first_batch(maker: str, folder: Path, tasks: int) -> None:
@@ -70,16 +87,17 @@ def first_batch(maker: str, folder: Path, tasks: int) -> None:
     parts: dict[str, float] = {}
     if maker == "flanx":
         from flanx.data import loader as loaders
-        from flanx.data import manifest as manifests
+        from flanx.prep import prepared
 
+        sys.path.insert(0, str(folder))
         request = request_of(folder)
         parts["imports"] = time.perf_counter() - begun
-        (manifest,) = manifests.ensure([request])
+        (manifest,) = prepared.ensure([request])
         if tasks < len(manifest.entries):
             manifest = dataclasses.replace(manifest, entries=manifest.entries[:tasks])
         parts["ready"] = time.perf_counter() - begun
         loader = loaders.Loader(
-            manifest, folder, batch_size=BATCH_SIZE, feature_lengths=LENGTHS, seed=0
+            manifest, request.cache_dir, batch_size=BATCH_SIZE, feature_lengths=LENGTHS, seed=0
         )
         with loaders.prefetch(loader, 2) as batches:
             next(batches)

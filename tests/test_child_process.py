@@ -9,9 +9,9 @@ import pytest
 
 from flanx import child_process
 from flanx.cli.main import main
-from flanx.data import manifest as manifests
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
+from flanx.prep import prepared
 
 TASKS = """
 import flanx
@@ -55,7 +55,7 @@ def test_a_clone_in_the_working_directory_is_not_taken_for_flanx(
     there = str(beside_a_clone) if entry is None else entry
     monkeypatch.setattr(sys, "path", [there, *sys.path])
     request = request_in(beside_a_clone, imports=("besides",))
-    (made,) = manifests.ensure([request], workers=0, progress=False)
+    (made,) = prepared.ensure([request], workers=0, progress=False)
     assert made.num_examples == 3
 
 
@@ -84,7 +84,7 @@ def test_workers_do_not_take_a_clone_for_flanx(beside_a_clone):
 def test_a_childs_mistakes_are_signed_by_the_command_typed(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with child_process.signed("eval"), pytest.raises(UserError, match="^$"):
-        manifests.ensure([request_in(tmp_path, imports=("nowhere_to_be",))], progress=False)
+        prepared.ensure([request_in(tmp_path, imports=("nowhere_to_be",))], progress=False)
     assert capfd.readouterr().err.startswith("flanx eval: ")
     assert child_process.typed.get() is None
     assert main(["cache", "--mixture", "besidez.a", "--vocabulary", "bytes"]) == 2
@@ -106,6 +106,6 @@ def test_a_killed_child_leaves_no_temporary_files_and_no_warnings(tmp_path, capf
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     with pytest.raises(UserError, match="killed by signal 9"):
-        manifests.ensure([request_in(tmp_path, imports=("kills",))], progress=False)
+        prepared.ensure([request_in(tmp_path, imports=("kills",))], progress=False)
     assert os.listdir(temporary) == []
     assert capfd.readouterr().err == ""

@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> int:
     if args.output == "":
         raise UserError("--output is empty: give the path of a folder")
     from flanx import writable
-    from flanx.data import manifest
     from flanx.evaluation import scoring, trained
     from flanx.evaluation.answer_folder import AnswerFolder
     from flanx.evaluation.evaluator import Evaluator
     from flanx.evaluation.progress import shown
     from flanx.evaluation.suites import scopes
+    from flanx.prep import prepared
     from flanx.training import startup
     from flanx.training.mesh import make_mesh, rules_of
     from flanx.training.params_io import find_params
@@ -78,13 +78,13 @@ def run(args: argparse.Namespace) -> int:
     as_trained = own and not (args.tasks or args.gin_file)
     data = trained.usable_data(config.data, opened.vocabulary, as_trained=as_trained)
     requests = [data.eval_request(suite) for suite in suites]
-    manifests = manifest.ensure(
+    manifests = prepared.ensure(
         requests,
         workers=data.cache_workers,
         named_by=trained.config_file(folder) if own else None,
     )
     # Where all datasets are trained on there is nothing to tell, and where their store is gone nothing is known.
-    training = manifest.ready(data.request()) if own and data.num_tasks else None
+    training = prepared.ready(data.request()) if own and data.num_tasks else None
     for line in scopes(suites, manifests, training) if training else ():
         say(f"flanx eval: {line}")
     answers = AnswerFolder(output)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flanx.cli.conversation import Conversation
-from flanx.data import manifest
 from flanx.evaluation import question_file, trained
 from flanx.evaluation.answer_file import (
     Answers,
@@ -22,6 +21,7 @@ from flanx.evaluation.answer_file import (
 from flanx.evaluation.answering import OVERRIDES, Answerer, Question, fields
 from flanx.evaluation.progress import shown
 from flanx.evaluation.suites import EvalSuite
+from flanx.prep import prepared
 from flanx.terminal import printable, say
 from flanx.training.config import DataConfig
 
@@ -103,7 +103,7 @@ def answer_task(
     split, count = args.split or "validation", args.n or 5
     suite = EvalSuite("infer", args.task, split, feature_lengths=lengths, max_examples=count)
     own = trained.config_file(opened.folder) if trained.has_config(opened.folder) else None
-    (found,) = manifest.ensure([data.eval_request(suite)], workers=data.cache_workers, named_by=own)
+    (found,) = prepared.ensure([data.eval_request(suite)], workers=data.cache_workers, named_by=own)
     for name, reasons in [*((e.task, e.dropped) for e in found.entries), *found.left_out.items()]:
         if reasons:
             words = ", ".join(f"{why}: {number:,}" for why, number in reasons.items())

@@ -216,12 +216,12 @@ def _network(args: argparse.Namespace, config: "TrainConfig | None") -> "T5Confi
 
 def _store(request: "StoreRequest", measure: dict[str, int], workers: int | None) -> "Manifest":
     """The mixture at generous lengths; or as it is cached already, where its lengths have changed nothing."""
-    from flanx.data import manifest
+    from flanx.prep import prepared
 
-    there = manifest.ready(request)
+    there = prepared.ready(request)
     if there is not None and _whole(there):
         return there
-    return manifest.ensure([replace(request, feature_lengths=measure)], workers=workers)[0]
+    return prepared.ensure([replace(request, feature_lengths=measure)], workers=workers)[0]
 
 
 def _whole(manifest: "Manifest") -> bool:

@@ -95,7 +95,8 @@ def _check(config: "TrainConfig", hosts: "Hosts") -> None:
     from flanx.training import startup
 
     startup.prepare("")
-    from flanx.data import manifest, vocabulary
+    from flanx.data import vocabulary
+    from flanx.prep import prepared
     from flanx.prep.preview import preview
     from flanx.training import run as runs
     from flanx.training import run_info
@@ -105,7 +106,7 @@ def _check(config: "TrainConfig", hosts: "Hosts") -> None:
     config, _, source = runs.check_settings(config)
     training, *others = runs.requests_of(config)
     for request in (training, *others):
-        ready = manifest.ready(request)
+        ready = prepared.ready(request)
         if ready is None:
             (planned,) = preview([request], workers=config.data.cache_workers)
             words = vocabulary.load(planned.vocabulary, request.data_dir)

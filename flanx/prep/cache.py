@@ -65,6 +65,8 @@ def cache(
     plans: dict[int, Plan] = {}
     for i, request in enumerate(wanted):
         there = None if verify or force else manifests.whole(request)
+        if there is not None:
+            registered.remember(there)
         planned = plan(request, force=force, verify=verify)
         if there is None or not _stands_for(there, planned):
             there, plans[i] = None, planned

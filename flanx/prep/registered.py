@@ -6,13 +6,16 @@ of input files knows. So what is registered is compared, not where it came from.
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from flanx.data.manifest import Manifest
 from flanx.data.request import StoreRequest
 from flanx.prep.plan import Plan, plan
 from flanx.prep.unit import store_path
+from flanx.registry.fingerprint import remember_file_hash
 
 if TYPE_CHECKING:
     from flanx.registry import Selected
@@ -49,6 +52,13 @@ def _parts(one: "Selected", path: str) -> list[object]:
     spec = one.spec
     used = [] if spec is None else [spec.category, list(spec.metrics), spec.postprocessor]
     return [one.task, one.dataset, one.type, path, repr(one.rules), *used]
+
+
+def remember(manifest: Manifest) -> None:
+    """Takes over the checksums of files that a manifest found unchanged, so that planning reads none of them again."""
+    for record in manifest.inputs:
+        if not os.path.isdir(record["path"]):
+            remember_file_hash(record["path"], record["sha256"])
 
 
 def took_tensorflow() -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 
 from flanx import resources
 from flanx.data import loader as loaders
-from flanx.data import manifest as manifests
 from flanx.data import vocabulary as vocabularies
 from flanx.data.loader import LoaderState
 from flanx.data.manifest import Manifest
@@ -20,6 +19,7 @@ from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.evaluation import suites
 from flanx.interop.source import Source
+from flanx.prep import prepared
 from flanx.terminal import command
 from flanx.training import leftovers, limits, run_folder, run_info
 from flanx.training import program as programs
@@ -339,7 +339,7 @@ def requests_of(config: TrainConfig) -> list[StoreRequest]:
 
 def _manifests(config: TrainConfig) -> list[Manifest]:
     """Of the training data and of every suite; process 0 prepares what is missing, the others wait for it."""
-    ensure = partial(manifests.ensure, requests_of(config), workers=config.data.cache_workers)
+    ensure = partial(prepared.ensure, requests_of(config), workers=config.data.cache_workers)
     return agree("preparing the data", ensure)
 
 

@@ -317,9 +317,9 @@ def test_half_a_surrogate_pair_is_refused_by_its_line(trained_run, tmp_path, cap
 
 
 def test_rows_of_a_task_that_make_no_example_are_told(trained_run, capsys, monkeypatch):
-    from flanx.data import manifest
+    from flanx.prep import prepared
 
-    real = manifest.ensure
+    real = prepared.ensure
 
     def ensure(requests, **options):
         (found,) = real(requests, **options)
@@ -327,7 +327,7 @@ def test_rows_of_a_task_that_make_no_example_are_told(trained_run, capsys, monke
         short = dataclasses.replace(entry, dropped={"no exemplar fits the inputs": 2})
         return [dataclasses.replace(found, entries=(short,), left_out={"toycli.gone": {"x": 1}})]
 
-    monkeypatch.setattr(manifest, "ensure", ensure)
+    monkeypatch.setattr(prepared, "ensure", ensure)
     assert main(["infer", str(trained_run), "--task=toycli.first.zs_opt", "-n", "2"]) == 0
     error = capsys.readouterr().err
     told = "rows of 'toycli.first.zs_opt' are left out (no exemplar fits the inputs: 2)"

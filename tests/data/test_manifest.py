@@ -14,6 +14,7 @@ from flanx.data import store
 from flanx.data.manifest import Entry, Manifest
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
+from flanx.prep import prepared
 
 
 @pytest.fixture
@@ -84,39 +85,39 @@ def test_entry_opens_its_store(made, request_):
 
 
 def test_ready(made, request_):
-    assert manifests.ready(request_) == made
+    assert prepared.ready(request_) == made
 
 
 def test_not_ready_without_a_manifest(request_):
-    assert manifests.ready(request_) is None
+    assert prepared.ready(request_) is None
 
 
 def test_touched_file_with_the_same_content_is_still_ready(made, request_):
     os.utime(made.inputs[0]["path"], (5, 5))
-    assert manifests.ready(request_) == made
+    assert prepared.ready(request_) == made
 
 
 @pytest.mark.parametrize("content", ["[]\n", "longer than it was"])
 def test_changed_file_is_stale(made, request_, content):
     with open(made.inputs[0]["path"], "w") as handle:
         handle.write(content)
-    assert manifests.ready(request_) is None
+    assert prepared.ready(request_) is None
 
 
 def test_missing_file_is_stale(made, request_):
     os.unlink(made.inputs[0]["path"])
-    assert manifests.ready(request_) is None
+    assert prepared.ready(request_) is None
 
 
 def test_truncated_store_is_not_ready(made, request_):
     tokens = os.path.join(request_.cache_dir, made.entries[0].path, "tokens.arrow")
     os.truncate(tokens, made.entries[0].store_bytes - 1)
-    assert manifests.ready(request_) is None
+    assert prepared.ready(request_) is None
 
 
 def test_another_version_is_not_ready(made, request_):
     dataclasses.replace(made, flanx_version="0.0.0").save(request_.manifest_path)
-    assert manifests.ready(request_) is None
+    assert prepared.ready(request_) is None
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format_version": 99}'])
@@ -125,7 +126,7 @@ def test_a_broken_manifest_is_no_manifest(made, request_, content):
         handle.write(content)
     with pytest.raises(ValueError, match="is not a manifest of this flanx"):
         manifests.load(request_.manifest_path)
-    assert manifests.ready(request_) is None
+    assert prepared.ready(request_) is None
 
 
 def test_fingerprint_is_of_tasks_stores_and_rates(made):
@@ -141,7 +142,7 @@ def test_fingerprint_is_of_tasks_stores_and_rates(made):
 
 def test_ensure_reads_what_is_ready_without_a_child(made, request_, monkeypatch):
     monkeypatch.setattr(subprocess, "run", None)
-    assert manifests.ensure([request_, request_]) == [made, made]
+    assert prepared.ensure([request_, request_]) == [made, made]
 
 
 class Child:
@@ -164,7 +165,7 @@ def test_ensure_caches_in_a_child(made, request_, monkeypatch):
     os.unlink(request_.manifest_path)
     child = Child(0, made, request_.manifest_path)
     monkeypatch.setattr(subprocess, "run", child)
-    assert manifests.ensure([request_], workers=3, progress=False) == [made]
+    assert prepared.ensure([request_], workers=3, progress=False) == [made]
     assert child.command[:5] == [sys.executable, "-P", "-m", "flanx", "cache"]
     assert child.command[-2:] == ["--workers", "3"]
     assert child.requests == [json.loads(json.dumps(request_.to_json()))]
@@ -183,7 +184,7 @@ def test_ensure_caches_in_a_child(made, request_, monkeypatch):
 def test_ensure_passes_a_failure_on(request_, monkeypatch, status, error, message):
     monkeypatch.setattr(subprocess, "run", Child(status))
     with pytest.raises(error, match=message):
-        manifests.ensure([request_])
+        prepared.ensure([request_])
 
 
 def test_reading_needs_no_tensorflow(made, request_):
@@ -191,7 +192,8 @@ def test_reading_needs_no_tensorflow(made, request_):
         "import json, sys\n"
         "from flanx.data import manifest, request\n"
         "asked = request.StoreRequest.from_json(json.loads(sys.argv[1]))\n"
-        "found = manifest.ready(asked)\n"
+        "from flanx.prep import prepared\n"
+        "found = prepared.ready(asked)\n"
         "found.entries[0].open(asked.cache_dir)\n"
         "sys.exit(','.join({'tensorflow', 'seqio', 'jax'} & set(sys.modules)) or 0)\n"
     )

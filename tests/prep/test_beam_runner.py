@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from flanx.cli import main as cli
-from flanx.data import manifest as manifests
 from flanx.errors import UserError
-from flanx.prep import beam_runner, unit
+from flanx.prep import beam_runner, prepared, unit
 from flanx.prep.cache import cache
 from flanx.prep.jobs import Job
 from flanx.prep.progress import Progress
@@ -56,7 +55,7 @@ def test_beam_makes_the_stores_that_processes_make(collection, tmp_path):
     done = on_beam(tmp_path, shop.request())
     assert done.returncode == 0, done.stderr
     assert "cache: 3 of 3 tasks" in done.stderr
-    there = manifests.ready(shop.request())
+    there = prepared.ready(shop.request())
     request = shop.request(cache_dir=str(tmp_path / "here"))
     (here,) = cache([request], workers=0, progress=Progress())
     assert there.entries == here.entries

@@ -12,7 +12,7 @@ from flanx.data import manifest as manifests
 from flanx.data import store
 from flanx.data import vocabulary as vocabularies
 from flanx.errors import UserError
-from flanx.prep import jobs
+from flanx.prep import jobs, prepared
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
 
@@ -77,7 +77,7 @@ def test_manifest_is_written_and_read(collection):
     request = shop.request()
     (manifest,) = cache([request], workers=0, progress=Progress())
     assert manifests.load(request.manifest_path) == manifest
-    assert manifests.ready(request) == manifest
+    assert prepared.ready(request) == manifest
     paths = {record["path"] for record in manifest.inputs}
     assert {str(shop.module), str(shop.data("one"))} <= paths
 
@@ -121,7 +121,7 @@ def test_only_what_is_missing_is_made(collection):
     made = {path: os.stat(shop.cache_dir / path).st_ino for path in shop.stores()}
     lost = before.entries[1].path
     shutil.rmtree(shop.cache_dir / lost)
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     (after,) = cache([request], workers=0, progress=Progress())
     assert after == before
     again = {path: os.stat(shop.cache_dir / path).st_ino for path in shop.stores()}
@@ -155,7 +155,7 @@ def test_touching_a_file_changes_nothing(collection):
     cache([request], workers=0, progress=Progress())
     for path in (shop.data("one"), shop.module):
         os.utime(path, (1, 1))
-    assert manifests.ready(request) is not None
+    assert prepared.ready(request) is not None
 
 
 def test_changed_data_makes_the_manifest_stale_and_a_new_store(collection):
@@ -163,7 +163,7 @@ def test_changed_data_makes_the_manifest_stale_and_a_new_store(collection):
     request = shop.request()
     (before,) = cache([request], workers=0, progress=Progress())
     shop.write_rows("one", shop.words(4))
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     (after,) = cache([request], workers=0, progress=Progress())
     assert [entry.examples for entry in after.entries] == [4, 2]
     assert after.entries[0].path != before.entries[0].path
@@ -176,7 +176,7 @@ def test_changed_code_makes_the_manifest_stale(collection):
     request = shop.request()
     cache([request], workers=0, progress=Progress())
     shop.module.write_text(shop.module.read_text() + "\n# changed\n")
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
 
 
 def test_another_length_seed_or_limit_is_another_store(collection):
@@ -200,7 +200,7 @@ def test_a_damaged_store_is_made_again(collection):
     (manifest,) = cache([request], workers=0, progress=Progress())
     tokens = shop.cache_dir / manifest.entries[0].path / "tokens.arrow"
     tokens.write_bytes(tokens.read_bytes()[:-8])
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     display = Record()
     assert cache([request], workers=0, progress=display) == [manifest]
     assert "was damaged and is made anew" in display.warnings[0]
@@ -231,7 +231,7 @@ def test_verify_finds_a_flipped_bit_that_cheap_checks_cannot(collection):
     times = tokens.stat()
     tokens.write_bytes(content)
     os.utime(tokens, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert manifests.ready(request) is not None
+    assert prepared.ready(request) is not None
     display = Record()
     cache([request], workers=0, progress=display, verify=True)
     assert "checksum differs" in display.warnings[0]
@@ -260,7 +260,7 @@ def test_a_failing_task_is_named_and_the_others_go_on(collection, workers):
     assert f"{shop.data('two')}:3" in message
     assert message.endswith("the other tasks are kept")
     assert len(shop.stores()) == 2
-    assert manifests.ready(shop.request()) is None
+    assert prepared.ready(shop.request()) is None
     shop.write_rows("two", shop.words(2))
     display = Record()
     cache([shop.request()], workers=workers, progress=display)
@@ -361,7 +361,7 @@ def test_an_empty_task_is_left_out_with_a_warning(collection):
     (manifest,) = cache([shop.request()], workers=0, progress=display)
     assert [entry.task for entry in manifest.entries] == [f"{shop.name}.one.zs_noopt"]
     assert "two.zs_noopt' (train) has no example and is left out" in display.warnings[0]
-    assert manifests.ready(shop.request()) == manifest
+    assert prepared.ready(shop.request()) == manifest
 
 
 def test_nothing_left_at_all_is_an_error(collection):

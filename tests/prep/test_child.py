@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from flanx.cli import main as cli
-from flanx.data import manifest as manifests
 from flanx.errors import UserError
+from flanx.prep import prepared
 
 
 def environment():
@@ -19,12 +19,12 @@ def environment():
 def test_ensure_makes_what_is_missing(collection, capfd):
     shop = collection(one=3, two=2)
     requests = [shop.request(), shop.request(split="validation", for_eval=True)]
-    train, validation = manifests.ensure(requests, workers=0, progress=False)
+    train, validation = prepared.ensure(requests, workers=0, progress=False)
     assert train.num_examples == 5
     assert validation.num_examples == 6
-    assert manifests.ready(requests[0]) == train
+    assert prepared.ready(requests[0]) == train
     capfd.readouterr()
-    assert manifests.ensure(requests) == [train, validation]
+    assert prepared.ensure(requests) == [train, validation]
     assert capfd.readouterr() == ("", "")
 
 
@@ -32,7 +32,7 @@ def test_ensure_leaves_the_message_to_the_child(collection, capfd):
     shop = collection(one=3)
     shop.data("one").unlink()
     with pytest.raises(UserError, match="^$"):
-        manifests.ensure([shop.request()], workers=0, progress=False)
+        prepared.ensure([shop.request()], workers=0, progress=False)
     message = capfd.readouterr().err
     assert message.startswith("flanx cache: ")
     assert "no such file or folder: 'one.train.jsonl'" in message
@@ -81,5 +81,5 @@ def test_an_interrupt_is_one_line(collection, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("flanx.prep.cache.cache", interrupted)
-    assert cli.main(["cache", "--mixture", "any", "--vocabulary", "bytes"]) == 130
-    assert capsys.readouterr().err.startswith("flanx cache: interrupted; what is finished is kept")
+    assert cli.main(["cache", "--mixture", "any", "--vocabulary", "bytes"]) == 75
+    assert capsys.readouterr().err.startswith("flanx cache: interrupted; the same command")

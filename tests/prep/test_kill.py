@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from flanx.data import manifest as manifests
 from flanx.data import store
+from flanx.prep import prepared
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
 
@@ -77,7 +77,7 @@ def test_a_killed_run_is_resumed(collection, tmp_path, workers):
         child.wait()
         os.close(pipe)
 
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     left = shop.stores()
     owners = {int(path.split("-")[2]) for path in left if "/.tmp-" in path}
     assert worker in owners

@@ -6,10 +6,9 @@ import shutil
 import pytest
 
 from flanx.cli import main as cli
-from flanx.data import manifest as manifests
 from flanx.data import store, temporary
 from flanx.errors import UserError
-from flanx.prep import lock, prune
+from flanx.prep import lock, prepared, prune
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
 
@@ -30,7 +29,7 @@ def test_stores_of_earlier_data_go(collection):
     assert before.entries[0].path in shop.stores()
     assert prune.prune(shop.cache_dir) == found
     assert shop.stores() == sorted(entry.path for entry in after.entries)
-    assert manifests.ready(shop.request()) == after
+    assert prepared.ready(shop.request()) == after
     assert prune.prune(shop.cache_dir) == []
 
 

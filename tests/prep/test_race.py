@@ -5,9 +5,8 @@ import os
 import subprocess
 import sys
 
-from flanx.data import manifest as manifests
 from flanx.data import store
-from flanx.prep import verify
+from flanx.prep import prepared, verify
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
 
@@ -58,7 +57,7 @@ def test_both_end_well_with_one_result(collection, tmp_path):
             racer.kill()
             racer.wait()
     assert [racer.returncode for racer in racers] == [0, 0], ends
-    manifest = manifests.ready(request)
+    manifest = prepared.ready(request)
     assert {said.strip() for said, _ in ends} == {manifest.fingerprint}
     assert sorted(entry.path for entry in manifest.entries) == shop.stores()  # nothing is left over
     assert verify.verify_folder(shop.cache_dir, progress=Progress()).damaged == ()

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from flanx import registry
-from flanx.data import manifest as manifests
 from flanx.data.request import StoreRequest
+from flanx.prep import prepared
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
 
@@ -94,7 +94,7 @@ class Outside:
             return function()
 
     def ready(self):
-        return self.in_a_new_process(lambda: manifests.ready(self.request()))
+        return self.in_a_new_process(lambda: prepared.ready(self.request()))
 
     def cache(self):
         return self.in_a_new_process(
@@ -185,7 +185,7 @@ def test_ensure_caches_what_the_registry_has_changed(outside):
     outside.cache()
     outside.settings(rates={"outside.one": 5.0, "outside.t*": 1.0})
     (made,) = outside.in_a_new_process(
-        lambda: manifests.ensure([outside.request()], workers=0, progress=False)
+        lambda: prepared.ensure([outside.request()], workers=0, progress=False)
     )
     assert [entry.rate for entry in made.entries] == [5.0, 1.0]
 
@@ -199,7 +199,8 @@ def test_comparing_reads_no_data_and_needs_no_tensorflow(outside):
         "asked = request.StoreRequest.from_json(json.loads(sys.argv[1]))\n"
         "read = []\n"
         "sys.addaudithook(lambda e, a: read.append(str(a[0])) if e == 'open' else None)\n"
-        "found = manifest.ready(asked)\n"
+        "from flanx.prep import prepared\n"
+        "found = prepared.ready(asked)\n"
         "heavy = {'tensorflow', 'seqio', 'jax'} & set(sys.modules)\n"
         "print(json.dumps([found.plan, sorted(heavy), [f for f in read if f.endswith('.jsonl')]]))\n"
     )
@@ -220,6 +221,6 @@ def test_what_takes_tensorflow_to_ask_is_left_to_the_child(outside, monkeypatch)
     outside.settings(rates={"outside.one": 5.0, "outside.t*": 1.0})
     assert outside.ready() == made  # not asked in this process
     (found,) = outside.in_a_new_process(
-        lambda: manifests.ensure([outside.request()], workers=0, progress=False)
+        lambda: prepared.ensure([outside.request()], workers=0, progress=False)
     )
     assert [entry.rate for entry in found.entries] == [5.0, 1.0]

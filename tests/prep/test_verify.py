@@ -7,9 +7,8 @@ import shutil
 import pytest
 
 from flanx.cli import main as cli
-from flanx.data import manifest as manifests
 from flanx.errors import UserError
-from flanx.prep import verify
+from flanx.prep import prepared, verify
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
 
@@ -122,7 +121,7 @@ def test_what_was_changed_after_it_was_written_is_never_taken_for_whole(collecti
     tokens.write_bytes(content)
     later = (tokens.parent / "meta.json").stat().st_mtime_ns + 1
     os.utime(tokens, ns=(later, later))
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     assert cache([request], workers=0, progress=Progress()) == [manifest]
     assert look(shop.cache_dir).damaged == ()
 
@@ -134,6 +133,6 @@ def test_a_meta_json_that_was_cut_is_made_again_without_verify(collection):
     (manifest,) = cache([request], workers=0, progress=Progress())
     meta = shop.cache_dir / manifest.entries[0].path / "meta.json"
     meta.write_bytes(meta.read_bytes()[:50])
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     cache([request], workers=0, progress=Progress())
     assert look(shop.cache_dir).damaged == ()

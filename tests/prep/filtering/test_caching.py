@@ -11,11 +11,10 @@ import pytest
 from flanx import registry
 from flanx.cli import main as cli
 from flanx.data import filters, store
-from flanx.data import manifest as manifests
 from flanx.data import vocabulary as vocabularies
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
-from flanx.prep import jobs
+from flanx.prep import jobs, prepared
 from flanx.prep import progress as displays
 from flanx.prep.cache import cache
 from flanx.prep.filtering import libraries
@@ -134,7 +133,7 @@ def test_a_task_in_shards_is_filtered_as_a_whole(shop, monkeypatch):
 def test_what_is_there_is_not_made_again(shop):
     request = shop.request(filters=["NearDuplicates(shortest=1)"])
     before = cached(request)
-    assert manifests.ready(request) == before
+    assert prepared.ready(request) == before
     files = {path: os.stat(path).st_ino for path in shop.cache_dir.rglob("*.arrow")}
     (shop.cache_dir / "manifests" / os.path.basename(request.manifest_path)).unlink()
     assert cached(request) == before
@@ -151,7 +150,7 @@ def test_a_damaged_store_without_duplicates_is_made_again(shop):
     before = cached(request)
     tokens = shop.cache_dir / before.entries[0].path / "tokens.arrow"
     tokens.write_bytes(tokens.read_bytes()[:-8])
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     display = Record()
     assert cached(request, progress=display) == before
     assert any("was damaged and is made anew" in text for text in display.warnings)
@@ -302,10 +301,10 @@ def test_another_function_makes_another_store(shop, module):
     name = module("return example.index > 0")
     request = shop.request(filters=[f"Function('{name}:keep')"])
     first = cached(request)
-    assert manifests.ready(request) == first
+    assert prepared.ready(request) == first
     assert ids(first) == {"one": [1, 2, 3], "two": [1, 2, 3], "three": [1]}
     module("return example.index > 1")
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     second = cached(request)
     assert ids(second) == {"one": [2, 3], "two": [2, 3]}
     assert not {e.path for e in first.entries} & {e.path for e in second.entries}
@@ -373,7 +372,7 @@ def test_a_task_that_loses_all_is_left_out(shop):
     manifest = cached(shop.request(filters=["ExactDuplicates()"]), progress=display)
     assert ids(manifest) == {"one": [0, 1, 3], "three": [0, 1]}
     assert display.warnings[-1].endswith("is left out (filter:exact_duplicate: 3)")
-    assert manifests.ready(shop.request(filters=["ExactDuplicates()"])) == manifest
+    assert prepared.ready(shop.request(filters=["ExactDuplicates()"])) == manifest
 
 
 def test_a_filter_that_takes_everything_is_named(shop):
@@ -427,7 +426,7 @@ def test_gin(capsys):
 
 def test_the_child_process_filters_too(shop):
     request = shop.request(filters=["ExactDuplicates()"])
-    (manifest,) = manifests.ensure([request], workers=0, progress=False)
+    (manifest,) = prepared.ensure([request], workers=0, progress=False)
     assert manifest.num_examples == 8
 
 

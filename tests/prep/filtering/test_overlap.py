@@ -3,10 +3,10 @@
 import pytest
 
 from flanx import registry
-from flanx.data import manifest as manifests
 from flanx.data.filters import Decontaminate
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
+from flanx.prep import prepared
 from flanx.prep.cache import cache
 from flanx.prep.filtering import overlap
 from flanx.prep.progress import Progress
@@ -86,7 +86,7 @@ def test_planted_overlaps_go(request_of):
     register("a.eval", test=test, template="{question} So what? {instruction}")
     request = request_of("a.train", Decontaminate(against=("a.eval",)))
     assert kept(request) == [0, 1, 2, 3, 4, 5]
-    manifest = manifests.ready(request)
+    manifest = prepared.ready(request)
     assert dict(manifest.entries[0].dropped) == {NAME: 3}
     assert manifest.request["filters"][0]["against"] == ["a.eval"]
 
@@ -178,9 +178,9 @@ def test_changed_evaluation_data_makes_new_stores(request_of, tmp_path):
     )
     request = request_of("a.train", Decontaminate(("a.eval",)), data_dir=str(data))
     assert kept(request) == [0, 1, 2, 3, 4]
-    assert manifests.ready(request) is not None
+    assert prepared.ready(request) is not None
     write(sentence(600), sentence(3))
-    assert manifests.ready(request) is None
+    assert prepared.ready(request) is None
     assert kept(request) == [0, 1, 2, 4]
 
 

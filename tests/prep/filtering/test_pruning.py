@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from flanx.data import manifest as manifests
-from flanx.prep import prune
+from flanx.prep import prepared, prune
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
 
@@ -19,6 +18,6 @@ def test_filtered_stores_and_their_files_go_with_their_manifest(collection):
     Path(filtered.manifest_path).unlink()
     removed = [one.path for one in prune.prune(shop.cache_dir)]
     assert sorted(removed) == sorted([made.entries[0].path, *made.unread])
-    assert manifests.ready(plain) is not None
+    assert prepared.ready(plain) is not None
     cache([filtered], workers=0, progress=Progress())
-    assert manifests.ready(filtered) == made
+    assert prepared.ready(filtered) == made
