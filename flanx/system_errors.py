@@ -38,7 +38,7 @@ def fix(error: BaseException) -> str | None:
     if found in SPACE:
         return "make room there"
     if found in PERMISSION:
-        return "allow this user to write there"
+        return "allow this user to use it"
     if found == errno.EMFILE:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
@@ -47,16 +47,6 @@ def fix(error: BaseException) -> str | None:
     if found == errno.ENFILE:
         return "the machine has as many files open as it may: raise that limit (sysctl fs.file-max)"
     return None
-
-
-def bytes_text(count: float) -> str:
-    """A size for people, in the unit that shows it: "340 KB", "1.2 GB"."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if count >= size:
-            return (
-                f"{count / size:.1f} {unit}" if count < 10 * size else f"{count / size:,.0f} {unit}"
-            )
-    return f"{count:.0f} bytes"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -37,6 +37,11 @@ def command(*words: object) -> str:
     return shlex.join(map(str, words))
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 task", "2,292 examples"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _escaped(character: str, lines: bool) -> str:
     if lines and character in "\n\t":
         return character

@@ -293,3 +293,17 @@ def test_a_users_configurables_need_their_import(stranger, capfd):
     command = ["infer", str(stranger / "run"), "--prompt=a"]
     _refused(command, capfd, "config.gin:", "--import=myschedule")
     assert main([*command, "--import=myschedule"]) == 0
+
+
+def test_a_gin_file_of_the_users_names_what_the_runs_own_needs(stranger, capfd):
+    """The run's config.gin imports a module that the file given on the command line imports as well."""
+    (stranger / "myrates.py").write_text(
+        "from flanx.training.schedules import Constant\n\n\n"
+        "def mine(rate=0.5):\n    return Constant(rate)\n"
+    )
+    file = stranger / "run" / "config.gin"
+    bound = "import myrates\nSCHEDULE = @myrates.mine()\nmyrates.mine.rate = 0.25\n"
+    file.write_text(f"{file.read_text()}\n{bound}")
+    (stranger / "mine.gin").write_text(f"from __gin__ import dynamic_registration\n{bound}")
+    command = ["infer", str(stranger / "run"), "--prompt=a", f"--gin_file={stranger / 'mine.gin'}"]
+    assert main(command) == 0, capfd.readouterr().err

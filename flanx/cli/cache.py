@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flanx.cli import cache_folder, cache_report, gin_edge
 from flanx.cli.table import Table
 from flanx.errors import UserError
-from flanx.evaluation.counts import plural
-from flanx.system_errors import bytes_text
-from flanx.terminal import printable, say
+from flanx.terminal import plural, printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _preview(requests: "Sequence[StoreRequest]", workers: int | None) -> int:
     """Each request, its tasks with the sizes of their data and stores, and their sums."""
+    from rich.filesize import decimal
+
     from flanx.prep.preview import preview
 
     for one in preview(requests, workers=workers):
@@ -139,14 +139,14 @@ def _preview(requests: "Sequence[StoreRequest]", workers: int | None) -> int:
             say(f"flanx cache: {note}")
         table = Table("task", "data", "store")
         for task in one.tasks:
-            data = bytes_text(sum(task.files.values())) if task.files else "-"
-            there = f"{task.examples or 0:,} examples, {bytes_text(task.store_bytes)}"
+            data = decimal(sum(task.files.values())) if task.files else "-"
+            there = f"{task.examples or 0:,} examples, {decimal(task.store_bytes)}"
             table.add(task.task, data, "to be made" if task.examples is None else there)
         table.print()
         unread = {file: size for task in one.missing for file, size in task.files.items()}
         print(
             f"{printable(one.request.mixture)} {one.request.split}: {plural(len(one.tasks), 'task')}, "
-            f"{len(one.missing):,} to be made, of {bytes_text(sum(unread.values()))} of data"
+            f"{len(one.missing):,} to be made, of {decimal(sum(unread.values()))} of data"
         )
     return 0
 

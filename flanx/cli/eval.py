@@ -7,7 +7,7 @@ from typing import Any
 
 from flanx.cli import gin_edge, opening
 from flanx.errors import UserError
-from flanx.terminal import printable, say
+from flanx.terminal import plural, printable, say
 
 HELP = """\
 Evaluate a trained model: on the suites of its own run (the same figures as the run gave), on those
@@ -198,7 +198,7 @@ def _print(values: dict[str, float], step: int) -> None:
         cells = [f"{int(found.get(counts.EXAMPLES, 0)):,}"]
         if left_out:
             cells.append(f"{int(found.get(counts.LEFT_OUT, 0)):,}")
-        what = task or f"mean of {counts.plural(int(found.get(counts.TASKS, 0)), 'task')}"
+        what = task or f"mean of {plural(int(found.get(counts.TASKS, 0)), 'task')}"
         texts = [suite, what, *cells, loss + _of(found, "loss"), scores]
         table.add_row(*(Text(printable(t)) for t in texts), style=None if task else "bold")
     console = Console()

@@ -95,9 +95,41 @@ def imports_of_file(file: str, folders: Sequence[str]) -> Iterator[Import]:
       UserError: as `bindings_of_file`.
     """
     for statement, place, shipped in _statements_of_file(file, folders, set()):
-        module = getattr(statement, "module", "")
-        if module and not shipped and module.partition(".")[0] not in ("__gin__", "flanx"):
+        module = _others_module(statement)
+        if module and not shipped:
             yield Import(module, _where(place, statement))
+
+
+def modules_of_file(file: str, folders: Sequence[str]) -> Iterator[str]:
+    """The modules that a gin file names, with those it includes: imports of others than flanx's, DataConfig.imports.
+
+    Raises:
+      UserError: as `bindings_of_file`.
+    """
+    return _modules(_statements_of_file(file, folders, set()))
+
+
+def modules_of_text(text: str, place: str, folders: Sequence[str]) -> Iterator[str]:
+    """The modules that gin source names, as `modules_of_file`."""
+    return _modules(_statements(text, place, folders, set(), False))
+
+
+def _modules(statements: Iterable[_Stated]) -> Iterator[str]:
+    for statement, _, _ in statements:
+        module = _others_module(statement)
+        if module:
+            yield module
+        elif argument := getattr(statement, "arg_name", None) or getattr(statement, "selector", ""):
+            owner = statement.selector.rpartition(".")[2]
+            if argument == MODULES_MACRO or (owner, argument) == ("DataConfig", "imports"):
+                leaves = _leaves(getattr(statement, "value", ()))
+                yield from (leaf for leaf in leaves if isinstance(leaf, str))
+
+
+def _others_module(statement: Any) -> str:
+    """The module that a statement imports, if it is not flanx's; else empty."""
+    module = getattr(statement, "module", "")
+    return "" if module.partition(".")[0] in ("__gin__", "flanx") else module
 
 
 def _statements_of_file(file: str, folders: Sequence[str], seen: set[str]) -> Iterator[_Stated]:
@@ -106,10 +138,15 @@ def _statements_of_file(file: str, folders: Sequence[str], seen: set[str]) -> It
         return
     seen.add(str(path))
     shipped = gin_folder() in path.absolute().parents
-    yield from _statements(_text(path), str(path), folders, seen, shipped)
+    yield from _statements(text_of(path), str(path), folders, seen, shipped)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """A gin file's text, UTF-8 with or without a byte-order mark.
+
+    Raises:
+      UserError: other bytes, by line.
+    """
     content = path.read_bytes()
     try:
         return content.decode(ENCODING)
@@ -219,28 +256,3 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(item)
     else:
         yield value
-
-
-def modules_of_file(file: str, folders: Sequence[str], seen: set[str]) -> Iterator[str]:
-    """Modules that a gin file names, with those it includes: imports of others than flanx's, and DataConfig.imports."""
-    path = _locate(file, folders)
-    if str(path) not in seen:
-        seen.add(str(path))
-        yield from modules_of_text(_text(path), str(path), folders, seen)
-
-
-def modules_of_text(text: str, place: str, folders: Sequence[str], seen: set[str]) -> Iterator[str]:
-    """As `modules_of_file`."""
-    from gin import config_parser
-
-    for statement in statements_of(text, place):
-        if isinstance(statement, config_parser.IncludeStatement):
-            yield from modules_of_file(statement.filename, folders, seen)
-        elif isinstance(statement, config_parser.ImportStatement):
-            if statement.module.partition(".")[0] not in ("__gin__", "flanx"):
-                yield statement.module
-        elif isinstance(statement, config_parser.BindingStatement):
-            owner = statement.selector.rpartition(".")[2]
-            macro = statement.selector == MODULES_MACRO and not statement.arg_name
-            if macro or (owner, statement.arg_name) == ("DataConfig", "imports"):
-                yield from (leaf for leaf in _leaves(statement.value) if isinstance(leaf, str))

@@ -106,7 +106,7 @@ def build(
     gin.clear_config()
     gin_config._LOCATION_PREFIXES[:] = folders
     try:
-        named_modules.name(_named_modules(args, flags, folders))
+        name_modules(args)
         if run_file:
             run_config.check(run_file)
         bindings = [b for file in files for b in bindings_of_file(file, folders, set())]
@@ -143,27 +143,31 @@ def build(
     return config
 
 
-def _named_modules(
-    args: argparse.Namespace, flags: Sequence[tuple[str, str]], folders: Sequence[str]
-) -> Iterator[str]:
-    """The modules that the command line names, itself or in the gin files it names."""
-    yield from args.imports
-    for file in args.gin_file:
-        yield from modules_of_file(file, folders, set())
-    written = [(name, _literal(value)) for name, value in flags]
-    yield from modules_of_text(_flag_text(written), COMMAND_LINE, folders, set())
-
-
-def names_macro(args: argparse.Namespace, name: str) -> bool:
-    """Whether a file or flag of the command line binds a macro.
+def name_modules(args: argparse.Namespace) -> None:
+    """Takes note of the modules that the command line names, itself or in the gin files it names.
 
     Raises:
       UserError: an unreadable file.
     """
     folders = _search_folders(args)
-    flags = [_flag(text)[0] for text in args.gin_binding]
+    named_modules.name(args.imports)
+    for file in args.gin_file:
+        named_modules.name(modules_of_file(file, folders))
+    written = [(name, _literal(value)) for name, value in map(_flag, args.gin_binding)]
+    named_modules.name(modules_of_text(_flag_text(written), COMMAND_LINE, folders))
+
+
+def binds(args: argparse.Namespace, name: str) -> bool:
+    """Whether a file or flag of the command line binds a macro, or a setting by this name of any class.
+
+    Raises:
+      UserError: an unreadable file.
+    """
+    folders = _search_folders(args)
+    flags = {_flag(text)[0] for text in args.gin_binding}
     files = (b for file in args.gin_file for b in bindings_of_file(file, folders, set()))
-    return name in flags or any(b.is_macro and b.written == name for b in files)
+    names = {flag.rpartition(".")[2] for flag in flags} | {b.argument or b.written for b in files}
+    return name in names
 
 
 def operative_config() -> str:

@@ -144,11 +144,12 @@ def _refused_by_system(error: OSError) -> str | None:
     """One line on a full disk, or too few open files or rights; None for what needs its traceback."""
     from flanx import system_errors
 
-    fix = system_errors.fix(error)
-    if fix is None:
+    fix, number = system_errors.fix(error), system_errors.number(error)
+    if fix is None or number is None:
         return None
     where = f" ({error.filename})" if error.filename else ""
-    what = "the disk is full" if error.errno in system_errors.SPACE else str(error.strerror).lower()
+    full = number in system_errors.SPACE
+    what = "the disk is full" if full else os.strerror(number).lower()
     return f"{what}{where}: {fix}, and run the same command again"
 
 

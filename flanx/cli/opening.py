@@ -34,6 +34,7 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
         own = trained.config_file(folder)
         if not args.gin_file:
             return gin_edge.build(TrainConfig, args, run_file=own)
+        gin_edge.name_modules(args)  # which the run's own file may need
         alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
         run = gin_edge.build(TrainConfig, alone, run_file=own)
         config = gin_edge.build(TrainConfig, args, run_file=own, defaults=_required(run))
@@ -43,7 +44,7 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     from flanx.interop import open_checkpoint
 
     model = open_checkpoint(str(folder)).config
-    if model is not None and not gin_edge.names_macro(args, "MODEL"):
+    if model is not None and not gin_edge.binds(args, "MODEL"):
         args, model = _with_dtype(args, model)
     defaults: dict[str, Any] = {
         "MODEL_DIR": str(folder),
@@ -62,10 +63,9 @@ def compiled_programs(args: argparse.Namespace, config: "TrainConfig") -> str:
     Compiled programs are machine code. So it is the command's folder, or the user's own cache, and never one that a
     run's files choose.
     """
-    typed = {text.partition("=")[0].strip().rpartition(".")[2] for text in args.gin_binding}
-    if "compile_cache" in typed or config.compile_cache == "":
+    if config.compile_cache == "" or gin_edge.binds(args, "compile_cache"):
         return config.compile_cache or ""
-    if gin_edge.names_macro(args, "CACHE_DIR"):
+    if gin_edge.binds(args, "CACHE_DIR"):
         return str(Path(config.data.cache_dir) / "xla")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return str(Path(home) / "flanx" / "xla")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flanx import named_modules
-from flanx.cli.gin_bindings import references, statements_of
+from flanx.cli.gin_bindings import references, statements_of, text_of
 from flanx.errors import UserError
 
 CONFIGURABLE = (
@@ -34,7 +34,7 @@ def check(file: str) -> None:
     from gin import config_parser
 
     symbols: dict[str, str] = {}
-    for statement in statements_of(Path(file).read_text(), file):
+    for statement in statements_of(text_of(Path(file)), file):
         place = f"{file}:{statement.location.line_num}"
         if isinstance(statement, config_parser.IncludeStatement):
             raise UserError(

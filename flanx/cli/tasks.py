@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flanx.cli.table import Table
 from flanx.errors import UserError
-from flanx.evaluation.counts import plural
-from flanx.terminal import command, printable, say
+from flanx.terminal import command, plural, printable, say
 
 if TYPE_CHECKING:
     from rich.console import Console

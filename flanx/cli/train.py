@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from flanx.cli import gin_edge
+from flanx.terminal import say
 from flanx.unfailing_output import unfailing
 
 if TYPE_CHECKING:
@@ -102,8 +103,13 @@ def _check(config: "TrainConfig", hosts: "Hosts") -> None:
     from flanx.training import run_info
     from flanx.training.hosts import find_place
 
-    find_place(hosts, os.environ, lambda: False)
-    config, _, source = runs.check_settings(config)
+    alone = find_place(hosts, os.environ, lambda: False) is None
+    if not alone:
+        say(
+            "flanx train: of several processes, the devices and what depends on them are not checked"
+        )
+    config = runs.check_settings(config, joined=alone).config
+    source = runs.check_folder(config)
     training, *others = runs.requests_of(config)
     for request in (training, *others):
         ready = prepared.ready(request)

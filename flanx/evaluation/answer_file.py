@@ -75,8 +75,7 @@ def answer_file(
     """
     final = Path(output)
     partial = Path(f"{final}.partial")
-    with _told(partial):
-        return _answer_file(questions, final, partial, answers, job or {}, progress)
+    return _answer_file(questions, final, partial, answers, job or {}, progress)
 
 
 def _answer_file(
@@ -87,25 +86,30 @@ def _answer_file(
     job: Mapping[str, Any],
     progress: Progress | None,
 ) -> Outcome:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    kept = _keep(partial, {**job, **questions.identity}, questions.count)
+    with _told(partial):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        kept = _keep(partial, {**job, **questions.identity}, questions.count)
+        handle = partial.open("ab")
     done = kept
     if progress:
         progress(done, questions.count)
-    with partial.open("ab") as handle:
+    with handle:
         forced = time.monotonic()
         for row, added in in_order(questions, answers, kept):
-            write_line(handle, row, added)
-            handle.flush()
-            if time.monotonic() - forced > _SECONDS:
-                os.fsync(handle.fileno())
-                forced = time.monotonic()
+            with _told(partial):
+                write_line(handle, row, added)
+                handle.flush()
+                if time.monotonic() - forced > _SECONDS:
+                    os.fsync(handle.fileno())
+                    forced = time.monotonic()
             done += 1
             if progress:
                 progress(done, questions.count)
-        os.fsync(handle.fileno())
-    partial.replace(final)
-    _identity_path(partial).unlink(missing_ok=True)
+        with _told(partial):
+            os.fsync(handle.fileno())
+    with _told(partial):
+        partial.replace(final)
+        _identity_path(partial).unlink(missing_ok=True)
     return Outcome(done, kept)
 
 

@@ -10,6 +10,8 @@
 
 from collections.abc import Mapping
 
+from flanx.terminal import plural
+
 EXAMPLES, LEFT_OUT, TASKS = "examples", "left_out", "tasks"
 
 
@@ -35,8 +37,3 @@ def of_suite(values: Mapping[str, float], suite: str) -> str:
         parts[0] += f" ({int(scored):,} with a score)"
     left_out = int(values.get(f"{suite}/{LEFT_OUT}", 0))
     return ", ".join([*parts, *([f"{left_out:,} left out"] if left_out else [])])
-
-
-def plural(count: int, noun: str) -> str:
-    """A count with its noun: "1 task", "2,292 examples"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

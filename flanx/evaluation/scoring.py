@@ -14,6 +14,7 @@ import numpy as np
 from flanx.evaluation import counts, metrics
 from flanx.evaluation.metrics import Metric
 from flanx.evaluation.suite_data import Task
+from flanx.terminal import plural
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
@@ -96,11 +97,11 @@ def loss_scores(losses: Sequence[np.ndarray]) -> Scores:
 def lines(failures: Iterable[Failure]) -> list[str]:
     """Failures for people, a line each: of one kind in many tasks, the first task and how many more."""
     tasks: dict[tuple[str, str], list[str]] = {}
-    for one in failures:
+    for one in dict.fromkeys(failures):  # a postprocessor fails once a metric, a task once a suite
         tasks.setdefault((one.function, one.what), []).append(one.task)
     return [
         f"{function} of task '{names[0]}'"
-        + (f" and {counts.plural(len(names) - 1, 'more task')}" if len(names) > 1 else "")
+        + (f" and {plural(len(names) - 1, 'more task')}" if len(names) > 1 else "")
         + f" fails at {what}; its answers are kept, its scores are missing"
         for (function, what), names in tasks.items()
     ]

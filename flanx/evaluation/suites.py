@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flanx import field_types
 from flanx.errors import UserError
-from flanx.evaluation import counts
+from flanx.terminal import plural
 
 if TYPE_CHECKING:
     from flanx.data.manifest import Manifest
@@ -99,12 +99,12 @@ def scopes(
         trained = len(asked & known)
         if suite.num_tasks == TRAINED:
             out.append(
-                f"suite '{suite.name}' asks the {counts.plural(trained, 'dataset')} trained on "
+                f"suite '{suite.name}' asks the {plural(trained, 'dataset')} trained on "
                 f"(EvalSuite.num_tasks = '{TRAINED}'): its scores compare with those of runs on the same ones alone"
             )
         elif suite.mixture in (None, training.mixture) and trained < len(asked):
             out.append(
-                f"suite '{suite.name}' asks {counts.plural(len(asked), 'dataset')} whatever NUM_TASKS is, "
+                f"suite '{suite.name}' asks {plural(len(asked), 'dataset')} whatever NUM_TASKS is, "
                 f"{trained:,} of them trained on; EvalSuite.num_tasks = '{TRAINED}' asks those alone"
             )
     return out

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from flanx import whole_files
-from flanx.evaluation import counts, history, predictions
+from flanx.evaluation import history, predictions
 from flanx.evaluation.majority import majority
-from flanx.terminal import printable
+from flanx.terminal import plural, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,9 +161,7 @@ def table(summary: Summary) -> "Table":
         for task, lost in suite.without_examples.items() if rows else ():
             out.add_row(_cell(task), "-", "-", "-", "-", *of(0, lost))
         out.add_row(
-            _cell(
-                f"{suite.name}: mean of {counts.plural(len(suite.tasks), 'task')}{_trained(suite)}"
-            ),
+            _cell(f"{suite.name}: mean of {plural(len(suite.tasks), 'task')}{_trained(suite)}"),
             "score",
             *map(_figure, (suite.tuned, suite.untuned, suite.majority)),
             *of(suite.examples, suite.left_out),

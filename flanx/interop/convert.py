@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from rich.filesize import decimal
+
 from flanx.errors import UserError
 from flanx.interop import hf_form, planned, t5x_form
 from flanx.interop.places import Place
 from flanx.interop.source import Source
-from flanx.system_errors import bytes_text
 
 _IN_FLIGHT_BYTES = 512 * 2**20  # of several arrays at a time; a larger one goes alone
 _THREADS = 4
@@ -53,7 +54,7 @@ def convert(
     free = shutil.disk_usage(temporary).free
     if need > free:
         raise UserError(
-            f"{destination.parent} has {bytes_text(free)} free and the checkpoint needs {bytes_text(need)}: "
+            f"{destination.parent} has {decimal(free)} free and the checkpoint needs {decimal(need)}: "
             "make room, or choose another place"
         )
     target.start()

@@ -70,8 +70,10 @@ def _embedding(stored: Mapping[str, StoredArray], views: dict[str, View]) -> Non
     if not tables:
         return
     views["token_embedder/embedding"] = View(tables[0])
-    for other in tables[1:]:
-        if not np.array_equal(stored[tables[0]].read(), stored[other].read()):
+    first, *others = tables
+    table = stored[first].read() if others else np.empty(0)
+    for other in others:
+        if not np.array_equal(table, stored[other].read()):
             raise UserError(
                 f"array '{other}' in {stored[other].where} is not '{tables[0]}': transformers embeds with each, and "
                 "flanx's T5 has one table for encoder and decoder"

@@ -161,6 +161,7 @@ def _examples(
         seed=task.seed,
         data_dir=task.data_dir,
     )
+    last: RowError | None = None
     for index, row in enumerate(_readable(spec, split, max_examples, task.data_dir)):
         where = partial(spec.source.where, split, index, task.data_dir)
         try:
@@ -174,7 +175,9 @@ def _examples(
         try:
             example = render(index, row)
         except RowError as error:
-            found.add(spec.name, split, error.kind, error.__str__)
+            if error is not last:  # an exemplar's is met again with every row
+                found.add(spec.name, split, error.kind, error.__str__)
+            last = error
             continue
         except UserError as error:  # of the task as a whole: the rest fails alike
             found.add(spec.name, split, "cannot be rendered", error.__str__)

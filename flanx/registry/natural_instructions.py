@@ -123,9 +123,8 @@ def _load(file: str, mtime_ns: int) -> tuple[dict[str, Any], dict[str, Any]]:
     del mtime_ns  # a changed file is another entry
     try:
         with open(file, encoding="utf-8") as stream:
-            content = json.load(
-                stream, object_pairs_hook=unique
-            )  # takes the bare NaN that some files have
+            # It takes the bare NaN that some files have.
+            content = json.load(stream, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise UserError(f"{file}:{error.lineno}: not valid JSON ({error.msg})") from None
     except DuplicateKey as error:

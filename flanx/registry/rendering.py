@@ -87,6 +87,7 @@ class Renderer:
         self._identity_names = exemplars.identity_names(spec.templates)
         self._alike = _alike_targets(spec.templates)
         self._pool: list[exemplars.PoolRow] | None = None
+        self._pool_error: RowError | None = None
         self._sizes: dict[str, int] = {}
 
     def __call__(self, index: int, row: Row) -> Rendered | Dropped:
@@ -225,16 +226,22 @@ class Renderer:
         return exemplars.draw_from_pool(self._train_pool(), query, own_place, k, draws)
 
     def _train_pool(self) -> list[exemplars.PoolRow]:
+        if self._pool_error is not None:  # reading all of it again would end the same way
+            raise self._pool_error
         if self._pool is None:
-            self._pool = exemplars.read_pool(
-                self._spec.source,
-                self._exemplar_fields,
-                self._identity_names,
-                size=self._spec.few_shot.pool,
-                dataset=self._spec.dataset,
-                seed=self._seed,
-                data_dir=self._data_dir,
-            )
+            try:
+                self._pool = exemplars.read_pool(
+                    self._spec.source,
+                    self._exemplar_fields,
+                    self._identity_names,
+                    size=self._spec.few_shot.pool,
+                    dataset=self._spec.dataset,
+                    seed=self._seed,
+                    data_dir=self._data_dir,
+                )
+            except RowError as error:
+                self._pool_error = error
+                raise
         return self._pool
 
     def _exemplar_fields(self, index: int, row: Row) -> dict[str, Any] | None:

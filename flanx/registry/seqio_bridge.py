@@ -248,6 +248,7 @@ class SelectedMixture(seqio.Mixture):
         self,
         sequence_length: Mapping[str, int] | None = None,
         split: str = "train",
+        use_cached: bool = False,
         *settings: Any,
         **named: Any,
     ) -> tf.data.Dataset:
@@ -256,9 +257,10 @@ class SelectedMixture(seqio.Mixture):
         Raises:
           UserError: no task has one.
         """
-        empty = self._empty(sequence_length, split)
+        # SeqIO's caches may be all that is here of the sources; what gives nothing is then an error as it is read.
+        empty = [] if use_cached else self._empty(sequence_length, split)
         if not empty:
-            return super().get_dataset(sequence_length, split, *settings, **named)
+            return super().get_dataset(sequence_length, split, use_cached, *settings, **named)
         names = ", ".join(empty)
         if len(empty) == len([one for one in self.tasks if split in one.splits]):
             raise UserError(
@@ -272,7 +274,9 @@ class SelectedMixture(seqio.Mixture):
             dict(sequence_length or {}),
             names,
         )
-        return self._without(empty).get_dataset(sequence_length, split, *settings, **named)
+        return self._without(empty).get_dataset(
+            sequence_length, split, use_cached, *settings, **named
+        )
 
     def _empty(self, lengths: Mapping[str, int] | None, split: str) -> list[str]:
         mixed = (one.spec for one in self._selected)

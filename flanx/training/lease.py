@@ -182,9 +182,11 @@ def _take_over(
         alive = not _stands_still(path, before, wait)
     if alive:
         raise UserError(f"MODEL_DIR = {path.parent}: {_in_use(holder)}")
-    if _stamp(path) is None:  # given back meanwhile
+    try:
+        dead = path.open("rb+")
+    except FileNotFoundError:  # given back meanwhile
         return False
-    with path.open("rb+") as dead:
+    with dead:
         # Others of this machine that take over the same lease wait for this one, and then see whose it is.
         if _lock(dead.fileno()) is False and not last:
             wait(0.2)
@@ -270,7 +272,10 @@ def _alive(holder: Holder, path: Path) -> bool | None:
         return temporary.alive(holder.process) and temporary.started(holder.process) == holder.born
     if not holder.locked:
         return None
-    descriptor = os.open(path, os.O_RDWR)  # in another container: its lock went with it
+    try:
+        descriptor = os.open(path, os.O_RDWR)  # in another container: its lock went with it
+    except FileNotFoundError:  # given back since it was read
+        return False
     try:
         return _lock(descriptor) is False
     finally:

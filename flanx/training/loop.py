@@ -17,7 +17,7 @@ from flanx.training.hang_report import DATA, DEVICES
 if TYPE_CHECKING:
     from flanx.training.lease import Lease
     from flanx.training.preemption import Preemption
-    from flanx.training.run import Run
+    from flanx.training.run import Checked, Run
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,15 @@ def train(
     startup.prepare(startup.compile_cache(config))
     processes.join(hosts or processes.Hosts(), processes.shared_settings(config))
     # Imported here, so that the libraries find the environment prepared.
-    from flanx.training.run import open_folder
+    from flanx.training.run import check_settings
+    from flanx.writable import make_folder
 
-    config = open_folder(config)
-    with _leased(config.model_dir) as lease:
-        return _train_in(config, lease, config_text=config_text, devices=devices, began=began)
+    checked = check_settings(config, devices)
+    folder = checked.config.model_dir
+    make_folder(folder, "MODEL_DIR")
+    processes.check_shared(folder)
+    with _leased(folder) as lease:
+        return _train_in(checked, lease, config_text=config_text, began=began)
 
 
 @contextmanager
@@ -96,19 +100,14 @@ def _leased(model_dir: str) -> "Iterator[Lease | None]":
 
 
 def _train_in(
-    config: TrainConfig,
-    lease: "Lease | None",
-    *,
-    config_text: str | None,
-    devices: Sequence[Any] | None,
-    began: float,
+    checked: "Checked", lease: "Lease | None", *, config_text: str | None, began: float
 ) -> Result:
     import jax
 
     from flanx.training.preemption import Preemption
     from flanx.training.run import open_run
 
-    run = open_run(config, lease, config_text=config_text, devices=devices, began=began)
+    run = open_run(checked, lease, config_text=config_text, began=began)
     try:
         with Preemption() as preemption, run.watchdog:
             return _train(run, preemption)

@@ -27,7 +27,7 @@ from flanx.training.board import Board
 from flanx.training.checkpoint import Checkpoints
 from flanx.training.clock import Clock
 from flanx.training.config import TrainConfig
-from flanx.training.hosts import agree, check_shared
+from flanx.training.hosts import agree
 from flanx.training.initial import check_model, check_optimizer, open_initial, restored_text
 from flanx.training.lease import Lease
 from flanx.training.mesh import check_batch, host_rows, make_mesh, rules_of, undivided
@@ -189,38 +189,38 @@ class Run:
             self.writers.say(f"ask the model: {command('flanx', 'infer', folder)} --prompt '...'")
 
 
-def open_folder(config: TrainConfig) -> TrainConfig:
-    """Checks the settings and makes MODEL_DIR; the configuration with whole paths.
+@dataclass(frozen=True)
+class Checked:
+    """What a start knows before it makes or reads anything of its own.
 
-    Raises:
-      UserError: settings that no run could do with, or a MODEL_DIR that is none.
+    Attributes:
+      config: with whole paths.
+      mesh: of all devices; None where other processes' devices belong to it, which are not joined.
     """
-    limits.check(config)
-    config = _with_whole_paths(config)
-    run_folder.make(config.model_dir)
-    check_shared(config.model_dir)
-    return config
+
+    config: TrainConfig
+    mesh: Any
 
 
 def open_run(
-    config: TrainConfig,
+    checked: Checked,
     lease: Lease | None,
     *,
     config_text: str | None,
-    devices: Sequence[jax.Device] | None,
     began: float,
 ) -> Run:
     """Prepares data, builds the program, and restores the newest checkpoint or makes step 0.
 
     Args:
-      config: that `open_folder` gave.
+      checked: that `check_settings` gave.
       lease: of its MODEL_DIR, on process 0.
-      config_text, devices, began: see `flanx.training.loop.train`.
+      config_text, began: see `flanx.training.loop.train`.
 
     Raises:
       UserError: see `flanx.training.loop.train`.
     """
-    config, mesh, source = check_settings(config, devices)
+    config, mesh = checked.config, checked.mesh
+    source = check_folder(config)
     manifest, *eval_manifests = _manifests(config)
     vocabulary = vocabularies.load(manifest.vocabulary["spec"], config.data.data_dir)
     check_tokens(config, vocabulary, source)
@@ -287,12 +287,14 @@ def open_run(
 
 
 def check_settings(
-    config: TrainConfig, devices: Sequence[jax.Device] | None = None
-) -> tuple[TrainConfig, Any, Source | None]:
+    config: TrainConfig, devices: Sequence[jax.Device] | None = None, *, joined: bool = True
+) -> Checked:
     """Everything that can be refused before data is looked at; a start begins with it, and so does `--dry_run`.
 
-    Returns:
-      The configuration with whole paths, the mesh, and the checkpoint to start from where one is read.
+    Args:
+      config: what was asked for.
+      devices: see `flanx.training.loop.train`.
+      joined: whether this process knows the devices of all processes of the run.
 
     Raises:
       UserError: naming the first setting that is wrong.
@@ -301,15 +303,25 @@ def check_settings(
     config = _with_whole_paths(config)
     requests_of(config)
     run_folder.check(config.model_dir)
-    run_info.check_configuration(config)
-    mesh = make_mesh(config.mesh, devices)
-    check_batch(mesh, config.batch_size, config.microbatches)
-    programs.check(config, mesh)
     suites.check(config.evals)
     if config.data.vocabulary is not None:  # else the tasks' own, which are known with the data
         check_size(config, vocabularies.load(config.data.vocabulary, config.data.data_dir))
-    begun = run_info.has_checkpoint(config.model_dir)
-    return config, mesh, None if begun else _initial_source(config)
+    mesh = None
+    if joined:
+        mesh = make_mesh(config.mesh, devices)
+        check_batch(mesh, config.batch_size, config.microbatches)
+        programs.check(config, mesh)
+    return Checked(config, mesh)
+
+
+def check_folder(config: TrainConfig) -> Source | None:
+    """Refuses a MODEL_DIR whose run is another; the checkpoint to start from where MODEL_DIR has none of its own.
+
+    Raises:
+      UserError: naming what differs, or what is wrong with the checkpoint.
+    """
+    run_info.check_configuration(config)
+    return None if run_info.has_checkpoint(config.model_dir) else _initial_source(config)
 
 
 def check_tokens(config: TrainConfig, vocabulary: Vocabulary, source: Source | None) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flanx.errors import UserError
-from flanx.writable import check_folder, make_folder
+from flanx.writable import check_folder
 
 FOLDERS = ("checkpoints", "eval", "damaged")  # what a run writes files into
 FILES = (
@@ -36,13 +36,3 @@ def check(model_dir: str) -> None:
                 f"MODEL_DIR = {model_dir}: {name} is a folder there, where a run keeps a file: remove it, or choose "
                 "another MODEL_DIR"
             )
-
-
-def make(model_dir: str) -> None:
-    """Checks MODEL_DIR and makes it.
-
-    Raises:
-      UserError: see `check`.
-    """
-    check(model_dir)
-    make_folder(model_dir, "MODEL_DIR")

@@ -30,4 +30,6 @@ def test_the_command_line_does(monkeypatch, tmp_path):
     assert _folder(f"--gin_file={tmp_path / 'my.gin'}", cache_dir="typed") == "typed/xla"
     flag = "--gin.config.TrainConfig.compile_cache=typed"
     assert _folder(flag, compile_cache="typed") == "typed"
+    (tmp_path / "my.gin").write_text("config.TrainConfig.compile_cache = 'typed'\n")
+    assert _folder(f"--gin_file={tmp_path / 'my.gin'}", compile_cache="typed") == "typed"
     assert _folder(compile_cache="") == ""  # none is always right

@@ -114,3 +114,14 @@ def test_real_files(shared_data: Path):
         assert len(rows) == 100
         assert all(row["input"] and row["output"] for row in rows)
         assert all(len(set(row["output"])) == len(row["output"]) for row in rows)
+
+
+def test_a_repeated_key_matters_where_it_is_read(tmp_path: Path):
+    folder = write(tmp_path, instances=2)
+    file = tmp_path / "tasks/task1.json"
+    text = file.read_text()
+    file.write_text('{"Contributors": ["a"], "Contributors": ["b"], ' + text[1:])
+    assert len(list(NaturalInstructions("task1").rows("train", folder))) > 0
+    file.write_text('{"Definition": ["Say this."], ' + text[1:])
+    with pytest.raises(flanx.UserError, match="'Definition' stands twice"):
+        list(NaturalInstructions("task1").rows("train", folder))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flanx.registry import Generated, Jsonl, Template, isolated, register, specs_of
+from flanx.registry import Generated, Jsonl, Template, exemplars, isolated, register, specs_of
 from flanx.registry.check import check, find
 from flanx.registry.leaks import lists_options, names_options
 from flanx.registry.options import ENDS, ITEMS, SEPARATORS, STARTS, OptionStyle
@@ -241,3 +241,25 @@ def test_targets_with_pieces_that_the_vocabulary_lacks(tmp_path):
     assert (problem.task, problem.split, problem.count) == ("t.code.zs_noopt", "train", 2)
     assert problem.kind.startswith("target with pieces unknown to the vocabulary")
     assert problem.example == repr("'{' '}' in f {x}")
+
+
+def test_a_bad_exemplar_is_one_problem_and_read_once(tmp_path, monkeypatch):
+    """A few-shot task whose train split has one row that cannot be rendered: every question meets it again."""
+    rows = [{"q": str(i), "a": {"text": "k"} if i == 3 else "k"} for i in range(40)]
+    path = _jsonl(tmp_path / "rows.jsonl", rows)
+    register(
+        "t.shots",
+        source=Jsonl(train=str(path), validation=str(_jsonl(tmp_path / "val.jsonl", rows[10:30]))),
+        fields=lambda row: {"q": row["q"], "answer": row["a"]},
+        templates=[Template("{q}?", "{answer}")],
+        template_types=("fs_noopt",),
+    )
+    reads = []
+    read_pool = exemplars.read_pool
+    monkeypatch.setattr(
+        exemplars, "read_pool", lambda *a, **k: reads.append(1) or read_pool(*a, **k)
+    )
+    found = check(specs_of("t.shots"))
+    kinds = {(one.task, one.split): one.count for one in found if "is a dict" in one.kind}
+    assert kinds[("t.shots.fs_noopt", "validation")] == 1
+    assert len(reads) == 2  # one for each split

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -176,16 +177,20 @@ def test_a_holder_that_lost_it_says_so_and_leaves_it_alone(tmp_path):
     assert held(tmp_path)["process"] == 7
 
 
+def soon(holds):
+    """Waits for what another thread does, a minute at most."""
+    pause = threading.Event()
+    assert any(holds() or pause.wait(0.005) for _ in range(12_000))
+
+
 def test_the_thread_touches_it_and_notices(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.005)
     mine = take(tmp_path, say=quiet, wait=never)
     path = tmp_path / lease.FILE
     os.utime(path, (1, 1))
-    while path.stat().st_mtime == 1:
-        pass
+    soon(lambda: path.stat().st_mtime != 1)
     path.unlink()  # somebody cleans up
-    while not path.exists():
-        pass
+    soon(path.exists)
     elsewhere(tmp_path)
     mine._thread.join(60)
     with pytest.raises(Lost):
@@ -209,4 +214,21 @@ def test_without_hard_links(tmp_path, monkeypatch):
 def test_holders_are_told_apart(tmp_path):
     mine = take(tmp_path, say=quiet, wait=never)
     assert dataclasses.asdict(mine._mine) == held(tmp_path)
+    mine.release()
+
+
+def test_a_lease_given_back_while_it_is_looked_at_is_free(tmp_path, monkeypatch):
+    """A holder in another container of this machine, of which only the kernel's lock tells."""
+    elsewhere(tmp_path, machine=lease._machine(), namespace="another", locked=True)
+    looked = os.open
+
+    def gone(path, *arguments, **settings):
+        if str(path).endswith(lease.FILE):
+            monkeypatch.undo()
+            (tmp_path / lease.FILE).unlink()
+        return looked(path, *arguments, **settings)
+
+    monkeypatch.setattr(os, "open", gone)
+    mine = take(tmp_path, say=quiet, wait=never)
+    assert held(tmp_path)["process"] == os.getpid()
     mine.release()

@@ -59,6 +59,14 @@ def test_run_json_is_rebuilt_from_the_checkpoint(config, damages):
     assert json.loads(path.read_bytes()) == known
 
 
+def is_json(content):
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def test_metrics_are_read_around_the_damage(tmp_path, damages):
     lines = [
         json.dumps({"step": n, "split": "train", "values": {"loss": 1.5, "task_loss": {"a": 1.0}}})
@@ -109,7 +117,10 @@ def test_a_damaged_index_or_answers_end_nothing(tmp_path, damages, capsys, monke
             (tmp_path / "eval" / name).write_bytes(damaged)
             summary.report(tmp_path, Console())
             out = capsys.readouterr().out
-            assert "After 2 steps" in out or "index.json is damaged" in out or name == "index.json"
+            if name == "t-2.jsonl" or damaged == index:
+                assert "After 2 steps" in out
+            elif not is_json(damaged):
+                assert "index.json is damaged" in out
 
 
 @pytest.mark.parametrize("name", run_folder.FOLDERS)
