@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from flanx.training.params_io import find_params
 
     folder = find_params(args.model_dir, args.step)
-    config = opening.configuration(args, folder, args.tasks or "")
+    config, source = opening.configuration(args, folder, args.tasks or "")
     own = trained.has_config(folder)
     suites = _suites(args, config, own=own)
     output = _output(args, suites)
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         config=config.model,
         vocabulary=config.data.vocabulary,
         feature_lengths=config.data.feature_lengths,
+        source=source,
     )
     for note in opened.notes:
         say(f"flanx eval: {note}")

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     if args.input not in (None, "-") and not Path(args.input).is_file():
         raise UserError(f"no such file: '{args.input}' (--input)")
     folder = find_params(args.model_dir, args.step)
-    config = opening.configuration(args, folder, args.task or "")
+    config, source = opening.configuration(args, folder, args.task or "")
     startup.prepare(opening.compiled_programs(args, config))
     mesh = make_mesh(config.mesh)
     opened = trained.open_trained(
@@ -142,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
         config=config.model,
         vocabulary=config.data.vocabulary,
         feature_lengths=config.data.feature_lengths,
+        source=source,
     )
     for note in opened.notes:
         say(f"flanx infer: {note}")
@@ -166,8 +167,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.task:
         infer_jobs.answer_task(args, answerer, config.data, opened, lengths, job)
     else:
-        with _readable(args.input) as source:
-            infer_jobs.answer_lines(args, source, answerer, job)
+        with _readable(args.input) as questions:
+            infer_jobs.answer_lines(args, questions, answerer, job)
     if answerer.cut:
         print(
             f"flanx infer: {answerer.cut:,} question{'s' if answerer.cut > 1 else ''} beyond "

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from flanx.cli import gin_edge
 
 if TYPE_CHECKING:
+    from flanx.interop import Source
     from flanx.training.config import TrainConfig
 
 MACROS = "runs/train.gin"  # so that a model's file alone, or none, makes a configuration
 
 
-def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "TrainConfig":
+def configuration(
+    args: argparse.Namespace, folder: Path, tasks: str = ""
+) -> "tuple[TrainConfig, Source | None]":
     """A run's own config.gin with the flags after it. Where there is none, as for an export, a T5X checkpoint or a
     Hugging Face folder, the gin files of the command line; what those leave out is the checkpoint's own, or a default.
     A gin file that asks for what a run must say (runs/train.gin, which recipes include) has it of the run, too.
@@ -23,6 +26,9 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
       args: what `gin_edge.add_arguments` parsed.
       folder: of the checkpoint (`flanx.training.params_io.find_params`).
       tasks: stands in for MIXTURE_OR_TASK_NAME.
+
+    Returns:
+      The configuration, and the checkpoint where it had to be opened for that.
 
     Raises:
       UserError: as `gin_edge.build`; or no such checkpoint.
@@ -33,17 +39,18 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     if trained.has_config(folder):
         own = trained.config_file(folder)
         if not args.gin_file:
-            return gin_edge.build(TrainConfig, args, run_file=own)
+            return gin_edge.build(TrainConfig, args, run_file=own), None
         gin_edge.name_modules(args)  # which the run's own file may need
         alone = argparse.Namespace(**{**vars(args), "gin_file": [], "gin_binding": []})
         run = gin_edge.build(TrainConfig, alone, run_file=own)
         config = gin_edge.build(TrainConfig, args, run_file=own, defaults=_required(run))
         # A recipe's runs/train.gin says that there are none; the run's tasks are still of its modules.
         imports = tuple(dict.fromkeys([*run.data.imports, *config.data.imports]))
-        return replace(config, data=replace(config.data, imports=imports))
+        return replace(config, data=replace(config.data, imports=imports)), None
     from flanx.interop import open_checkpoint
 
-    model = open_checkpoint(str(folder)).config
+    source = open_checkpoint(str(folder))
+    model = source.config
     if model is not None and not gin_edge.binds(args, "MODEL"):
         args, model = _with_dtype(args, model)
     defaults: dict[str, Any] = {
@@ -54,7 +61,7 @@ def configuration(args: argparse.Namespace, folder: Path, tasks: str = "") -> "T
     }
     if model is not None:
         defaults["MODEL"] = model
-    return gin_edge.build(TrainConfig, args, extra_files=[MACROS], defaults=defaults)
+    return gin_edge.build(TrainConfig, args, extra_files=[MACROS], defaults=defaults), source
 
 
 def compiled_programs(args: argparse.Namespace, config: "TrainConfig") -> str:

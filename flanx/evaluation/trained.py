@@ -90,6 +90,7 @@ def open_trained(
     config: T5Config | None = None,
     vocabulary: str | None = None,
     feature_lengths: Mapping[str, int] | None = None,
+    source: Source | None = None,
 ) -> Trained:
     """Opens a checkpoint of any form.
 
@@ -102,6 +103,7 @@ def open_trained(
       config: the network; None for what the checkpoint says.
       vocabulary: spec of the vocabulary where the checkpoint has none beside it.
       feature_lengths: most tokens, where the checkpoint does not say; None for `LENGTHS`.
+      source: the checkpoint itself, where it is open already.
 
     Raises:
       UserError: nothing to open, arrays that do not fit `config`, no vocabulary, or not the one it was trained with.
@@ -109,7 +111,7 @@ def open_trained(
     from flanx.interop import open_checkpoint
 
     folder = params_io.find_params(model_dir, step)
-    source = open_checkpoint(str(folder))
+    source = source or open_checkpoint(str(folder))
     config = config or source.config
     if config is None:
         raise UserError(

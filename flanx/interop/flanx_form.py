@@ -68,9 +68,8 @@ def read(
     from flanx.training.params_io import find_params
 
     folder = find_params(path)
-    _check(folder, ("run", "flanx.json"))
-    params_stored = _checked_when_read(folder, "params", _tree(folder / "params"))
-    stored = {f"params/{n}": a for n, a in params_stored.items()}
+    _check(folder, ("params", "run", "flanx.json"))
+    stored = {f"params/{n}": a for n, a in _tree(folder / "params").items()}
     step = count = None
     if (folder / "train").is_dir():
         train = _tree(folder / "train")
@@ -141,7 +140,7 @@ def _check(folder: Path, items: tuple[str, ...]) -> None:
 def _checked_when_read(
     folder: Path, item: str, arrays: Mapping[str, StoredArray]
 ) -> dict[str, StoredArray]:
-    """Arrays whose files are compared with their digests as soon as one is read, once: many a reader wants none."""
+    """Arrays whose files are compared with their digests as soon as one is read, once: most readers want none."""
     check = functools.cache(lambda: _check(folder, (item,)))
 
     def reading(array: StoredArray) -> "np.ndarray":

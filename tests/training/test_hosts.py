@@ -193,6 +193,21 @@ def test_the_end_of_process_0_ends_the_others(toy_config, forks):
     assert [end.status for end in ends] == [0, 0], [end.err for end in ends]
 
 
+@pytest.mark.nightly
+def test_a_killed_process_ends_the_others_with_75_each_time(toy_config, forks):
+    """Ten of process 0 and ten of another, at some moment after some step: an abort of JAX's never gets through."""
+    rng = np.random.default_rng(0)
+    statuses = []
+    for number in range(20):
+        config = toy_config(f"killed-{number}", hang_seconds=4.0, train_steps=60)
+        fault = ("die_after", float(rng.uniform(0.001, 0.3)), int(rng.integers(1, 8)))
+        victim = number % 2
+        ends = run_together(forks, config, 2, 2, fault, whose=victim)
+        assert ends[victim].status == -signal.SIGALRM, ends[victim].err
+        statuses.append(ends[1 - victim].status)
+    assert statuses == [75] * 20
+
+
 def test_a_save_that_one_process_cannot_write(toy_config, forks, read_metrics):
     """From step 5 to 14 process 1 has no room: nobody stops, all learn of it, and the bytes at the end are the same."""
     settings = {
