@@ -23,6 +23,22 @@ SHARED = Path(os.environ.get("FLANX_TEST_SHARED", Path(__file__).parents[2] / "s
 
 
 @pytest.fixture(scope="session")
+def damages():
+    """What may become of a small file: cut short, zeroed, made no text, over every sixteenth; of another type."""
+
+    def of(content: bytes) -> list[bytes]:
+        damaged = [b"", b"null", b"[]", b'"x"', b"7", b"{}", b"[" * 100_000]
+        for part in range(16):
+            begin, end = part * len(content) // 16, (part + 1) * len(content) // 16
+            damaged.append(content[:begin])
+            for byte in (b"\0", b"\xff"):
+                damaged.append(content[:begin] + byte * (end - begin) + content[end:])
+        return damaged
+
+    return of
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real datasets in their real formats; the test is skipped where there is none."""
     folder = SHARED / "data"

@@ -137,7 +137,8 @@ def build(
         # Gin appends the calls that led there.
         raise UserError(str(error).partition("\n")[0]) from error
     except Exception as error:
-        raise UserError(_build_message(cls, error)) from error
+        mend = run_config.mend(run_file) if run_file and not (args.gin_file or flags) else ""
+        raise UserError(_build_message(cls, error) + mend) from error
     if check_unused:
         _check_unused(gin_config, [b for b in bindings if b.place not in written_by_flanx])
     return config
@@ -421,6 +422,6 @@ def _build_message(cls: type, error: Exception) -> str:
         names = missing.group(1).replace("'", "")
         scope = f"{owner.group(2)}/" if owner.group(2) else ""
         return f"{scope}{owner.group(1)} needs a value for {names}; bind it in a gin file or a --gin flag"
-    if "not registered" in text or "was never" in text or "No configurable" in text:
+    if any(t in text for t in ("not registered", "was never", "No configurable", "Could not find")):
         return f"no gin file configures {cls.__name__}; include 'runs/train.gin' in yours"
     return re.split(r" In call to configurable", text)[0]

@@ -34,7 +34,11 @@ def check(file: str) -> None:
     from gin import config_parser
 
     symbols: dict[str, str] = {}
-    for statement in statements_of(text_of(Path(file)), file):
+    try:
+        statements = statements_of(text_of(Path(file)), file)
+    except UserError as error:
+        raise UserError(f"{error}{mend(file)}") from error
+    for statement in statements:
         place = f"{file}:{statement.location.line_num}"
         if isinstance(statement, config_parser.IncludeStatement):
             raise UserError(
@@ -49,6 +53,11 @@ def check(file: str) -> None:
                 _selector(statement.selector, place, symbols)
             for reference in references(statement.value):
                 _selector(reference.selector, place, symbols)
+
+
+def mend(file: str) -> str:
+    """What helps where the file itself is at fault, and nothing that was typed."""
+    return f"; if {file} is damaged, move it away: the checkpoint says what its model is"
 
 
 def _import(statement: Any, place: str, symbols: dict[str, str]) -> None:

@@ -151,7 +151,7 @@ class SentencePieceVocabulary:
         except Exception as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"vocabulary '{spec}': {path} is not a SentencePiece model ({reason})"
+                f"vocabulary '{spec}': {path} is not a SentencePiece model, or a damaged one ({reason})"
             ) from error
         if (processor.pad_id(), processor.eos_id()) != (PAD_ID, EOS_ID):
             raise UserError(

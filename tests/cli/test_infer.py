@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flanx.cli.main import main
+from flanx.errors import UserError
 
 
 def _jsonl(path):
@@ -226,6 +227,36 @@ def test_a_changed_vocabulary_copy_is_refused(trained_run, tmp_path, capsys, sha
     facts_file.write_text(json.dumps(facts))
     assert main(["infer", str(copy), "--prompt=a"]) == 2
     assert "32100 ids, the model in" in capsys.readouterr().err
+
+
+def test_a_damaged_config_is_refused_in_one_line_and_can_be_moved_away(
+    trained_run, tmp_path, capsys, damages, monkeypatch
+):
+    from flanx.evaluation import trained
+
+    def opened(*args, **kwargs):
+        raise UserError("opened")
+
+    copy = shutil.copytree(trained_run, tmp_path / "copy")
+    file = copy / "config.gin"
+    content = file.read_bytes()
+    command = ["infer", str(copy), "--prompt=a"]
+    with monkeypatch.context() as patched:
+        patched.setattr(trained, "open_trained", opened)
+        for damaged in damages(content):
+            file.write_bytes(damaged)
+            assert main(command) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert str(file) in line or line == "flanx infer: opened"
+    file.write_bytes(content[: len(content) // 2])
+    assert main(command) == 2
+    assert "move it away" in capsys.readouterr().err
+    file.write_bytes(content)
+    assert main(command) == 0
+    answer = capsys.readouterr().out
+    file.unlink()
+    assert main(command) == 0
+    assert capsys.readouterr().out == answer
 
 
 @pytest.mark.parametrize("kind", ["folder", "below a file", "read-only", "empty"])

@@ -2,15 +2,19 @@
 
 import json
 import pickle
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flanx import resources
 from flanx.data import vocabulary
 from flanx.errors import UserError
 
+PLAYGROUND = "flanx.tasks/playground_parts/vocabulary.model"
 MODEL = "vocab/t5_v1_1_cc_all_32000/spiece.model"
 ODD_TEXTS = [
     "",
@@ -131,11 +135,24 @@ def test_a_broken_model_is_named(tmp_path, content, message):
     assert "\n" not in str(raised.value)
 
 
-def test_a_truncated_model_is_named(shared_data, tmp_path):
-    path = tmp_path / "cut.model"
-    path.write_bytes((shared_data / MODEL).read_bytes()[:100_000])
-    with pytest.raises(UserError, match="is not a SentencePiece model"):
-        vocabulary.load(str(path))
+def test_a_damaged_model_is_named_or_another_vocabulary(tmp_path, damages):
+    """Another fingerprint is what a checkpoint's own vocabulary is refused by."""
+    content = Path(resources.resolve(f"pkg://{PLAYGROUND}")).read_bytes()
+    path = tmp_path / "damaged.model"
+    path.write_bytes(content)
+    whole = vocabulary.load(str(path)).fingerprint
+    refused = []
+    for damaged in damages(content):
+        path.write_bytes(damaged)
+        try:
+            fingerprint = vocabulary.load(str(path)).fingerprint
+        except UserError as error:
+            refused.append(str(error))
+        else:
+            assert fingerprint != whole
+    reasons = r"is not a SentencePiece model|flanx needs 0 and 1"
+    assert refused
+    assert [line for line in refused if str(path) not in line or not re.search(reasons, line)] == []
 
 
 def test_a_missing_model_is_named():

@@ -285,6 +285,32 @@ def test_tasks_that_give_nothing_do_not_stall_seqio(tmp_path: Path):
     assert "gives no example" in found["errors"][1] and "long.b.fs_noopt" in found["errors"][1]
 
 
+NATURAL_INSTRUCTIONS = """
+import flanx.mixtures.niv2
+import seqio
+mixed = seqio.get_dataset(
+    "niv2.test", {"inputs": 256, "targets": 64}, seqio.EncDecFeatureConverter(pack=True),
+    dataset_split="test", shuffle=True, seed=0,
+)
+rows = list(mixed.take(50).as_numpy_iterator())
+say(rows=len(rows), filled=min(int((row["encoder_segment_ids"] > 0).sum()) for row in rows))
+"""
+
+
+@pytest.mark.nightly
+def test_natural_instructions_with_tasks_that_give_nothing(tmp_path: Path, shared_data: Path):
+    """Of niv2.test at 256/64, some few-shot tasks have no example that fits; rows are filled by the others."""
+    model = shared_data / "vocab" / "t5_v1_1_cc_all_32000" / "spiece.model"
+    made = run(
+        tmp_path,
+        NATURAL_INSTRUCTIONS,
+        FLANX_VOCABULARY=str(model),
+        FLANX_DATA_DIR=str(shared_data),
+    )
+    assert made["rows"] == 50
+    assert made["filled"] > 0
+
+
 MODEL_VOCABULARY = """
 register("tickets.triage", vocabulary=os.environ["MODEL"])
 import seqio

@@ -15,23 +15,6 @@ from flanx.training.loop import train
 from flanx.training.metrics_file import MetricsFile
 
 ONE = jax.devices()[:1]
-OTHER_TYPES = (b"", b"null", b"[]", b'"x"', b"7", b"{}", b"[" * 100_000)
-
-
-@pytest.fixture(scope="module")
-def damages():
-    """Cut short, zeroed, made no text, and of another type, over every sixteenth of the content."""
-
-    def of(content: bytes) -> list[bytes]:
-        found = list(OTHER_TYPES)
-        for part in range(16):
-            begin, end = part * len(content) // 16, (part + 1) * len(content) // 16
-            found.append(content[:begin])
-            for byte in (b"\0", b"\xff"):
-                found.append(content[:begin] + byte * (end - begin) + content[end:])
-        return found
-
-    return of
 
 
 @pytest.fixture
