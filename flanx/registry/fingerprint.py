@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
@@ -227,9 +226,10 @@ def _globals_used(code: CodeType, space: Mapping[str, Any]) -> list[tuple[str, A
 
 @functools.cache
 def _foreign_folders() -> tuple[str, ...]:
+    """Of Python itself, and of packages wherever they are installed: a `.pth` file may bring in another place's."""
     paths = sysconfig.get_paths()
     folders = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"]}
-    folders.update(site.getsitepackages() if hasattr(site, "getsitepackages") else ())
+    folders.update(p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages"))
     return tuple(os.path.realpath(folder) + os.sep for folder in sorted(folders))
 
 
