@@ -214,7 +214,7 @@ def test_dropout_is_off_unless_asked_for_and_follows_its_key():
     assert not np.allclose(logits(1), plain)
 
 
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_bfloat16_activations_float32_everything_else(tied):
     config = replace(CONFIG, dtype="bfloat16", logits_via_embedding=tied, dropout_rate=0.1)
     inputs, targets = random_tokens(0, 2, 6), random_tokens(1, 2, 4)

@@ -58,6 +58,7 @@ def instants(rng):
             yield ("die_at_file", step, int(rng.integers(1, 30)))
 
 
+@pytest.mark.nightly
 def test_kill_at_any_instant_changes_nothing(toy_config, forks, read_metrics):
     """A run killed twenty times ends in the bytes of one left alone; a checkpoint is begun every other step."""
     whole = toy_config("whole", train_steps=50, checkpoint=CheckpointConfig(period=100))

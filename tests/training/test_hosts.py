@@ -137,6 +137,7 @@ def test_two_processes_are_one_and_stop_together(toy_config, toy_suite, read_met
     assert read_metrics(config.model_dir) == read_metrics(whole.model_dir)
 
 
+@pytest.mark.nightly
 def test_four_processes_agree_with_one_and_share_its_checkpoint(toy_config, forks):
     """Fully sharded and tensor parallel over four processes, two of which hold the same rows: sums run in another
     order, so float32 rounding is allowed, and no more."""
@@ -208,6 +209,7 @@ def test_a_killed_process_ends_the_others_with_75_each_time(toy_config, forks):
     assert statuses == [75] * 20
 
 
+@pytest.mark.nightly
 def test_a_save_that_one_process_cannot_write(toy_config, forks, read_metrics):
     """From step 5 to 14 process 1 has no room: nobody stops, all learn of it, and the bytes at the end are the same."""
     settings = {
@@ -229,6 +231,7 @@ def test_a_save_that_one_process_cannot_write(toy_config, forks, read_metrics):
     assert read_metrics(config.model_dir) == read_metrics(whole.model_dir)
 
 
+@pytest.mark.nightly
 def test_what_one_process_cannot_read_none_goes_on_from(toy_config, forks):
     config = toy_config()
     assert [end.status for end in run_together(forks, config, 2, 2)] == [0, 0]

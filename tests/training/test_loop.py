@@ -83,7 +83,9 @@ def test_a_finished_run_has_nothing_to_do(toy_config, capsys):
     "layout",
     [
         MeshConfig(replica=2, data=2, model=2),
-        MeshConfig(data=4, model=2, parameters="fully_sharded"),
+        pytest.param(
+            MeshConfig(data=4, model=2, parameters="fully_sharded"), marks=pytest.mark.nightly
+        ),
     ],
 )
 def test_eight_devices_are_one_and_checkpoints_move_between_them(toy_config, read_metrics, layout):

@@ -145,7 +145,10 @@ def test_metrics_of_t5x(t5x, kind):
     assert float(got["z_loss"]) == pytest.approx(float(expected[at + "z_loss"]), rel=1e-4)
 
 
-@pytest.mark.parametrize(("factor", "counts"), [(None, (2, 8)), (100.0, (4,))])
+@pytest.mark.parametrize(
+    ("factor", "counts"),
+    [(None, (2, 8)), pytest.param(100.0, (4,), marks=pytest.mark.nightly)],
+)
 def test_microbatches_are_the_full_batch(factor, counts):
     batch = small_batch()
     loss = LossConfig(label_smoothing=0.1, normalizing_factor=factor)
