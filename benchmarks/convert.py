@@ -27,7 +27,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from flanx.interop import convert, shapes
+from flanx.interop import convert
 from flanx.interop.source import ArrayInfo, Source, StoredArray, View
 from flanx.interop.to_hf import HfTarget
 from flanx.interop.to_t5x import T5xTarget
@@ -44,7 +44,7 @@ SIZES = {
 def random_source(config: T5Config) -> Source:
     """A model of random bfloat16 values, made as they are read."""
     dtype = np.dtype(ml_dtypes.bfloat16)
-    infos = {name: ArrayInfo(shape, dtype) for name, shape in shapes.expected(config).items()}
+    infos = {name: ArrayInfo(shape, dtype) for name, shape in config.parameters().shapes().items()}
     stored = {
         name: StoredArray(info, "memory", partial(_values, info.shape, seed))
         for seed, (name, info) in enumerate(infos.items())

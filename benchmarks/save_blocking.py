@@ -23,11 +23,11 @@ import jax
 import numpy as np
 
 from flanx.models.t5.config import T5Config
+from flanx.sharding.mesh import batch_sharding, make_mesh
 from flanx.training import program as programs
 from flanx.training import startup
 from flanx.training.checkpoint import Checkpoints
 from flanx.training.config import CheckpointConfig, DataConfig, TrainConfig
-from flanx.training.mesh import batch_sharding, make_mesh
 from flanx.training.step import batch_shapes
 
 SMALL = T5Config(

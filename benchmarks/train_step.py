@@ -325,7 +325,8 @@ def compiled_step(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
 def configuration(args: argparse.Namespace) -> Any:
     """The run's configuration; no data of it is ever opened."""
     from flanx.models.t5.config import CHECKPOINT_NAMES, T5Config
-    from flanx.training.config import DataConfig, LossConfig, MeshConfig, TrainConfig
+    from flanx.sharding.config import MeshConfig
+    from flanx.training.config import DataConfig, LossConfig, TrainConfig
 
     emb, heads, layers, mlp = SIZES[args.model]
     fields = [field.split("=") for field in args.mesh.split(",") if field]

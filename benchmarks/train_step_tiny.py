@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flanx import models
-from flanx.models.t5 import products
+from flanx.models.common import products
 from flanx.models.t5.config import T5Config
 
 ROWS, INPUTS, TARGETS, PAIRS = 64, 64, 24, 15

@@ -7,7 +7,8 @@ import pytest
 from flanx.cli import gin_edge
 from flanx.models.t5.config import T5Config
 from flanx.resources import gin_folder
-from flanx.training.config import MeshConfig, TrainConfig
+from flanx.sharding.config import MeshConfig
+from flanx.training.config import TrainConfig
 from flanx.training.optimizer import Adafactor
 from flanx.training.schedules import Constant
 

@@ -120,11 +120,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace):
-    from flanx.models.t5.config import T5Config
-
     if not args.gin_file and not args.gin_binding:
         return None
-    return gin_edge.build(T5Config, args, check_unused=False)
+    return gin_edge.build_model(args)
 
 
 def _lengths(args: argparse.Namespace) -> dict[str, int] | None:

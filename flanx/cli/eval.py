@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from flanx.evaluation.progress import shown
     from flanx.evaluation.suites import scopes
     from flanx.prep import prepared
+    from flanx.sharding.mesh import make_mesh, rules_of
     from flanx.training import startup
-    from flanx.training.mesh import make_mesh, rules_of
     from flanx.training.params_io import find_params
 
     folder = find_params(args.model_dir, args.step)

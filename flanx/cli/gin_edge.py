@@ -12,8 +12,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from flanx import field_types, named_modules
 from flanx.cli import run_config
@@ -30,6 +30,9 @@ from flanx.cli.gin_bindings import (
 )
 from flanx.errors import UserError, did_you_mean
 from flanx.resources import gin_folder
+
+if TYPE_CHECKING:
+    from flanx.models import ModelConfig
 
 T = TypeVar("T")
 
@@ -90,6 +93,55 @@ def build(
       UserError: an unreadable file, an unknown or unused name, a value left unset or of another type.
     """
     import gin
+
+    def make() -> T:
+        config: T = gin.get_configurable(cls)()
+        return config
+
+    return _build(
+        make,
+        cls.__name__,
+        args,
+        extra_files=extra_files,
+        run_file=run_file,
+        defaults=defaults,
+        check_unused=check_unused,
+    )
+
+
+def build_model(args: argparse.Namespace) -> "ModelConfig":
+    """The network that the files and flags of `args` bind to MODEL; what else they bind may go unused.
+
+    Raises:
+      UserError: as `build`; or nothing binds MODEL.
+    """
+    import gin
+
+    def make() -> "ModelConfig":
+        try:
+            value = gin.query_parameter("MODEL/gin.macro.value")
+        except ValueError as error:
+            raise UserError(
+                "nothing binds MODEL; add a model's file, --gin_file=models/t5_1_1/small.gin, say"
+            ) from error
+        config: ModelConfig = value.scoped_configurable_fn()
+        return config
+
+    return _build(make, "MODEL", args, check_unused=False)
+
+
+def _build(
+    make: Callable[[], T],
+    name: str,
+    args: argparse.Namespace,
+    *,
+    extra_files: Sequence[str] = (),
+    run_file: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    check_unused: bool = True,
+) -> T:
+    """Parses, makes and checks; arguments and errors as those of `build`."""
+    import gin
     from flanx.registry import from_source
     from gin import config as gin_config
 
@@ -118,27 +170,27 @@ def build(
         with _quiet(), _reading(gin_config):
             for file in files:
                 gin.parse_config_file(file)
-            flags = [(name, _value(gin_config, bindings, name, value)) for name, value in flags]
-            gin.parse_config([f"{name} = {value}" for name, value in flags])
+            flags = [(n, _value(gin_config, bindings, n, value)) for n, value in flags]
+            gin.parse_config([f"{n} = {value}" for n, value in flags])
     except UserError:
         raise
     except Exception as error:
         raise UserError(_parse_message(error)) from error
     bindings += bindings_of_text(_flag_text(flags), COMMAND_LINE, folders, set(), False)
-    for name, value in (defaults or {}).items():
-        if _is_required(gin_config, gin_config._CONFIG.get((name, "gin.macro"), {}).get("value")):
-            gin.bind_parameter(f"{name}/gin.macro.value", value)
+    for macro, value in (defaults or {}).items():
+        if _is_required(gin_config, gin_config._CONFIG.get((macro, "gin.macro"), {}).get("value")):
+            gin.bind_parameter(f"{macro}/gin.macro.value", value)
     _check_set(gin_config, bindings)
     _pass_imports(gin_config, [*modules, *args.imports])
     try:
-        config = gin.get_configurable(cls)()
+        config = make()
         field_types.check_whole(config)
     except UserError as error:
         # Gin appends the calls that led there.
         raise UserError(str(error).partition("\n")[0]) from error
     except Exception as error:
         mend = run_config.mend(run_file) if run_file and not (args.gin_file or flags) else ""
-        raise UserError(_build_message(cls, error) + mend) from error
+        raise UserError(_build_message(name, error) + mend) from error
     if check_unused:
         _check_unused(gin_config, [b for b in bindings if b.place not in written_by_flanx])
     return config
@@ -412,7 +464,7 @@ def _quiet() -> Iterator[None]:
         root.removeFilter(relevant)
 
 
-def _build_message(cls: type, error: Exception) -> str:
+def _build_message(name: str, error: Exception) -> str:
     text = " ".join(str(error).split())
     missing = re.search(r"No values supplied by Gin or caller for arguments: \[([^\]]*)\]", text)
     owner = re.search(
@@ -423,5 +475,5 @@ def _build_message(cls: type, error: Exception) -> str:
         scope = f"{owner.group(2)}/" if owner.group(2) else ""
         return f"{scope}{owner.group(1)} needs a value for {names}; bind it in a gin file or a --gin flag"
     if any(t in text for t in ("not registered", "was never", "No configurable", "Could not find")):
-        return f"no gin file configures {cls.__name__}; include 'runs/train.gin' in yours"
+        return f"no gin file configures {name}; include 'runs/train.gin' in yours"
     return re.split(r" In call to configurable", text)[0]

@@ -121,8 +121,8 @@ def run(args: argparse.Namespace) -> int:
     from flanx.cli import infer_jobs
     from flanx.evaluation import trained
     from flanx.evaluation.answering import Answerer
+    from flanx.sharding.mesh import make_mesh, rules_of
     from flanx.training import startup
-    from flanx.training.mesh import make_mesh, rules_of
     from flanx.training.params_io import find_params
 
     settings = _settings(args)

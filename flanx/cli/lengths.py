@@ -13,7 +13,7 @@ from flanx.terminal import printable, say
 if TYPE_CHECKING:
     from flanx.data.manifest import Manifest
     from flanx.data.request import StoreRequest
-    from flanx.models.t5.config import T5Config
+    from flanx.models.config import ModelConfig
     from flanx.training.config import TrainConfig
 
 HELP = """\
@@ -200,18 +200,16 @@ def _find(
     return _store(request, measure, args.workers), request.cache_dir
 
 
-def _network(args: argparse.Namespace, config: "TrainConfig | None") -> "T5Config":
+def _network(args: argparse.Namespace, config: "TrainConfig | None") -> "ModelConfig":
     if config is not None and args.model is None:
         return config.model
-    from flanx.models.t5.config import T5Config
-
     only = argparse.Namespace(
         gin_file=[args.model or SMALL],
         gin_binding=[],
         gin_search_paths=args.gin_search_paths,
         imports=[],
     )
-    return gin_edge.build(T5Config, only, check_unused=False)
+    return gin_edge.build_model(only)
 
 
 def _store(request: "StoreRequest", measure: dict[str, int], workers: int | None) -> "Manifest":

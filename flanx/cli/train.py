@@ -124,10 +124,7 @@ def _check(config: "TrainConfig", hosts: "Hosts") -> None:
 
 
 def _describe(config, text: str) -> int:
-    from flanx.models.t5.flops import train_step_flops
-
-    lengths = config.data.feature_lengths
-    flops = train_step_flops(config.model, config.batch_size, lengths["inputs"], lengths["targets"])
+    flops = config.model.flops_per_step(config.batch_size, config.data.feature_lengths)
     print(text)
     print(f"# parameters: {config.model.num_parameters():,}")
     print(f"# FLOPs a step: {flops:.4g}")

@@ -60,7 +60,7 @@ class Loader:
           host_index: this host, from 0.
           host_count: hosts that share each batch.
           host_rows: rows of a global batch that this host reads, as ascending (start, stop), where they are not its
-            even share: several hosts may read the same (`flanx.training.mesh.host_rows`).
+            even share: several hosts may read the same (`flanx.sharding.mesh.host_rows`).
           pack: several examples a row, or one.
           block_size: examples that are mixed, shuffled and packed together.
           epochs: None for an endless stream at the manifest's rates; else every example of every task that many

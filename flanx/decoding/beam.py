@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from flanx.decoding.token_loop import EOS_ID, START_ID
+from flanx.models.common.scanned import unrolled_model
 from flanx.models.t5.network import T5
-from flanx.models.t5.scanned import unrolled_model
 from flanx.models.t5.stacks import KeyValue
 
 NONE = -1e7  # T5X's score of an empty place

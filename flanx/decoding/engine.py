@@ -28,7 +28,7 @@ from flanx.decoding.requests import Request, Result
 from flanx.decoding.slots import Layout, Memory, Pool, Rows
 from flanx.decoding.stop import before_stop, showable
 from flanx.decoding.token_loop import EOS_ID, START_ID
-from flanx.models.t5.scanned import unrolled_model
+from flanx.models.common.scanned import unrolled_model
 
 CHUNK = 16  # most tokens between two looks of the host
 LOOK = 4  # the same where somebody waits for the text, or a stop text may come

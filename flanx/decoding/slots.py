@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from flanx.decoding.sampling import choose, likeliest, step_keys
-from flanx.models.t5.masks import BLOCKED
-from flanx.models.t5.scanned import to_unrolled, unrolled_model
+from flanx.models.common.masks import BLOCKED
+from flanx.models.common.scanned import to_unrolled, unrolled_model
 from flanx.models.t5.stacks import KeyValue, Memory
 
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flanx.models.common.scanned import unrolled_model
 from flanx.models.t5.network import T5
-from flanx.models.t5.scanned import unrolled_model
 from flanx.models.t5.stacks import KeyValue
 
 EOS_ID = 1

@@ -19,9 +19,9 @@ from flanx.decoding.engine import Engine
 from flanx.decoding.requests import Request
 from flanx.decoding.score import score_continuations
 from flanx.decoding.slots import Layout
-from flanx.models.t5 import partition
-from flanx.training.loss import token_loss
-from flanx.training.mesh import REPLICATED, batch_sharding, replicated
+from flanx.models.common.cross_entropy import token_loss
+from flanx.sharding import constraints
+from flanx.sharding.mesh import REPLICATED, batch_sharding, replicated
 
 LOGITS_IN_MEMORY = 1 << 26  # float32 cells of a batch's logits on one device, 256 MB
 
@@ -39,7 +39,7 @@ class Predictor:
     Args:
       model: a `flanx.models.t5.network.T5`.
       inputs_length: most tokens of a question, the widest batch.
-      mesh: devices that share each batch (`flanx.training.mesh`); None for the default device.
+      mesh: devices that share each batch (`flanx.sharding.mesh`); None for the default device.
         Every process of a multi-process run must ask the same questions.
     """
 
@@ -201,7 +201,7 @@ def _placed(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., An
         return function
 
     def traced(*arguments: Any) -> Any:
-        with partition.placed(mesh, REPLICATED):
+        with constraints.placed(mesh, REPLICATED):
             return function(*arguments)
 
     return traced

@@ -16,13 +16,14 @@ from flanx.data import vocabulary as vocabularies
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.interop.source import Source
-from flanx.models.t5 import partition
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
+from flanx.sharding.axes import Rules
+from flanx.sharding.mesh import REPLICATED
+from flanx.sharding.params import param_shardings
+from flanx.sharding.trees import with_shardings
 from flanx.training import initial, params_io
 from flanx.training.config import DataConfig
-from flanx.training.mesh import REPLICATED, param_shardings
 from flanx.training.run_info import VOCABULARY_FILE
-from flanx.training.state import with_shardings
 
 CONFIG_FILE = "config.gin"
 # Most tokens of questions and answers where a checkpoint does not say what it was trained on.
@@ -86,8 +87,8 @@ def open_trained(
     step: int | None = None,
     *,
     mesh: Mesh | None = None,
-    rules: partition.Rules = REPLICATED,
-    config: T5Config | None = None,
+    rules: Rules = REPLICATED,
+    config: ModelConfig | None = None,
     vocabulary: str | None = None,
     feature_lengths: Mapping[str, int] | None = None,
     source: Source | None = None,
@@ -99,7 +100,7 @@ def open_trained(
         a Hugging Face folder.
       step: which checkpoint; None for the newest.
       mesh: devices to spread the parameters over, as training does; None for the default device.
-      rules: how (`flanx.training.mesh.rules_of`).
+      rules: how (`flanx.sharding.mesh.rules_of`).
       config: the network; None for what the checkpoint says.
       vocabulary: spec of the vocabulary where the checkpoint has none beside it.
       feature_lengths: most tokens, where the checkpoint does not say; None for `LENGTHS`.
@@ -126,7 +127,9 @@ def open_trained(
         )
     abstract = jax.eval_shape(partial(models.init_params, model), jax.random.key(0))
     if mesh is not None:
-        abstract = with_shardings(abstract, param_shardings(abstract, mesh, rules))
+        abstract = with_shardings(
+            abstract, param_shardings(abstract, mesh, config.parameters().logical_axes, rules)
+        )
     nonfinite: list[str] = []
     params = initial.restore_params(source, abstract, nonfinite=nonfinite.append)
     # What arrays leave open is told unless the user has said it.

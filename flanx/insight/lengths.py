@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from flanx.errors import UserError
 from flanx.insight.distribution import Lengths
 from flanx.insight.sample import density
-from flanx.models.t5.config import T5Config
-from flanx.models.t5.flops import train_step_flops
+from flanx.models.config import ModelConfig
 
 LONGEST = (4096, 1024)  # of the rows considered
 # What others train with: Flan 2022's own, and two shorter ones that are common.
@@ -66,7 +65,7 @@ class Material:
     blocks: Sequence[NDArray[np.int64]]
     inputs: Lengths
     targets: Lengths
-    config: T5Config
+    config: ModelConfig
     packed: bool = True
 
 
@@ -146,7 +145,7 @@ def measure(material: Material, pair: tuple[int, int]) -> Candidate:
     """Packs the sample into rows of these lengths."""
     inputs, targets = pair
     dense = density(material.blocks, pair, material.packed)
-    cost = train_step_flops(material.config, dense.rows, inputs, targets)
+    cost = material.config.flops_per_step(dense.rows, {"inputs": inputs, "targets": targets})
     tokens = dense.rows * (inputs * dense.inputs_fill + targets * dense.targets_fill)
     return Candidate(
         inputs=inputs,
@@ -217,4 +216,6 @@ def _worth(material: Material, pair: tuple[int, int]) -> float:
 
 def _flops(material: Material, inputs: Any, targets: Any) -> NDArray[np.float64]:
     """Training FLOPs of a row. The formula is arithmetic, so whole arrays go through it as single lengths do."""
-    return np.asarray(train_step_flops(material.config, 1, inputs, targets), np.float64)
+    return np.asarray(
+        material.config.flops_per_step(1, {"inputs": inputs, "targets": targets}), np.float64
+    )

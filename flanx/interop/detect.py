@@ -10,7 +10,7 @@ from flanx.interop import flanx_form, hf_form, layouts, shapes, t5x_form
 from flanx.interop.hf_settings import FAMILIES
 from flanx.interop.places import Place
 from flanx.interop.source import Source, StoredArray, View, infos
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
 
 _FORMS = (
     "a flanx MODEL_DIR, checkpoint or export; a T5X checkpoint_<step>; or a Hugging Face folder with config.json and "
@@ -18,7 +18,7 @@ _FORMS = (
 )
 
 
-def open_checkpoint(path: str, *, config: T5Config | None = None) -> Source:
+def open_checkpoint(path: str, *, config: ModelConfig | None = None) -> Source:
     """A checkpoint of flanx, T5X or Hugging Face, its arrays listed but not read.
 
     Args:
@@ -136,7 +136,7 @@ def vocabulary_facts(file: str, extra_ids: int) -> dict[str, object]:
 def _source(
     form: str,
     path: Path,
-    config: T5Config | None,
+    config: ModelConfig | None,
     step: int | None,
     file: Path | None,
     facts: dict[str, object],

@@ -12,7 +12,7 @@ from flanx.errors import UserError
 from flanx.interop import layouts, t5x_form
 from flanx.interop.places import Place
 from flanx.interop.source import StoredArray, View
-from flanx.models.t5.config import T5Config
+from flanx.models import ModelConfig, config_from_dict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,13 +29,13 @@ class Facts:
     vocabulary_file: Path | None
 
     @property
-    def config(self) -> T5Config | None:
+    def config(self) -> ModelConfig | None:
         """The network, where it is told."""
         model = self.facts.get("model")
         if model is None:
             return None
         try:
-            return T5Config.from_dict(model)
+            return config_from_dict(model)
         except TypeError as error:
             raise UserError(
                 f"{self.folder} names a model that this flanx does not know ({error})"

@@ -14,6 +14,7 @@ from flanx.interop.source import Source
 from flanx.interop.to_flanx import FlanxTarget
 from flanx.interop.to_hf import HfTarget, extra_ids_of
 from flanx.interop.to_t5x import T5xTarget
+from flanx.models.config import ModelConfig
 from flanx.models.t5.config import T5Config
 
 FORMS = ("flanx", "t5x", "t5x-orbax", "hf")
@@ -43,7 +44,7 @@ class Request:
     scanned: bool = False
     compress: bool = False
     vocabulary: str | None = None
-    config: T5Config | None = None
+    config: ModelConfig | None = None
     feature_lengths: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ class Prepared:
 
     request: Request
     source: Source
-    config: T5Config
+    config: ModelConfig
     vocabulary: Mapping[str, Any]
     vocabulary_file: Path | None
     notes: tuple[str, ...]
@@ -93,6 +94,7 @@ class Prepared:
                 orbax=request.form == "t5x-orbax",
             )
         if request.form == "hf":
+            assert isinstance(self.config, T5Config)
             return HfTarget(
                 source,
                 self.config,
@@ -193,7 +195,7 @@ def _check_apart(source: Source, request: Request) -> None:
 
 
 def _vocabulary(
-    source: Source, request: Request, config: T5Config
+    source: Source, request: Request, config: ModelConfig
 ) -> tuple[Mapping[str, Any], Path | None]:
     if request.vocabulary is None:
         return source.vocabulary, source.vocabulary_file

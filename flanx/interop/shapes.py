@@ -7,52 +7,13 @@ from typing import Any
 
 from flanx.errors import UserError
 from flanx.interop.source import ArrayInfo
+from flanx.models.config import ModelConfig
 from flanx.models.t5.config import T5Config
 
-_ATTENTIONS = {
-    "encoder": ("attention",),
-    "decoder": ("self_attention", "encoder_decoder_attention"),
-}
-_NORMS = {
-    "encoder": ("pre_attention_layer_norm", "pre_mlp_layer_norm"),
-    "decoder": (
-        "pre_self_attention_layer_norm",
-        "pre_cross_attention_layer_norm",
-        "pre_mlp_layer_norm",
-    ),
-}
 _BIAS = "relpos_bias/rel_embedding"
 
 
-def expected(config: T5Config) -> dict[str, tuple[int, ...]]:
-    """Every parameter of the network by its unrolled name, with its shape."""
-    embed, joined, mlp = config.emb_dim, config.joined_dim, config.mlp_dim
-    count = len(config.mlp_activations)
-    branches = ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
-    shapes: dict[str, tuple[int, ...]] = {"token_embedder/embedding": (config.vocab_size, embed)}
-    layers = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
-    for stack, number in layers.items():
-        bias = (config.num_heads, config.relpos_buckets)
-        if not config.relpos_per_layer:
-            shapes[f"{stack}/{_BIAS}"] = bias
-        for index in range(number):
-            layer = f"{stack}/layers_{index}"
-            if config.relpos_per_layer:
-                shapes[f"{layer}/{_BIAS}"] = bias
-            shapes |= {f"{layer}/{norm}/scale": (embed,) for norm in _NORMS[stack]}
-            for attention in _ATTENTIONS[stack]:
-                for part in ("query", "key", "value"):
-                    shapes[f"{layer}/{attention}/{part}/kernel"] = (embed, joined)
-                shapes[f"{layer}/{attention}/out/kernel"] = (joined, embed)
-            shapes |= {f"{layer}/mlp/{branch}/kernel": (embed, mlp) for branch in branches}
-            shapes[f"{layer}/mlp/wo/kernel"] = (mlp, embed)
-        shapes[f"{stack}/{stack}_norm/scale"] = (embed,)
-    if not config.logits_via_embedding:
-        shapes["decoder/logits_dense/kernel"] = (embed, config.vocab_size)
-    return shapes
-
-
-def check(arrays: Mapping[str, ArrayInfo], config: T5Config, where: str, told_by: str) -> None:
+def check(arrays: Mapping[str, ArrayInfo], config: ModelConfig, where: str, told_by: str) -> None:
     """Every array of the configuration must be there with its shape, and nothing beside them.
 
     Args:
@@ -64,13 +25,14 @@ def check(arrays: Mapping[str, ArrayInfo], config: T5Config, where: str, told_by
     Raises:
       UserError: in one line naming all that is missing, extra, or of another shape.
     """
-    deepest = max(config.num_encoder_layers, config.num_decoder_layers)
+    table = config.parameters()
+    deepest = max(entry.layers or 0 for entry in table.entries)
     if deepest > len(arrays):  # a list of their arrays could be longer than memory
         raise UserError(
             f"the arrays of {where} are not those of {told_by}: that has {deepest:,} layers, and there are "
             f"{len(arrays):,} arrays"
         )
-    wanted = expected(config)
+    wanted = table.shapes()
     missing = [n for n in wanted if n not in arrays]
     extra = [n for n in arrays if n not in wanted]
     other = [n for n in wanted if n in arrays and arrays[n].shape != wanted[n]]
@@ -152,7 +114,7 @@ def infer(arrays: Mapping[str, ArrayInfo], where: str) -> tuple[T5Config, tuple[
     return config, assumed
 
 
-def unrolled(config: T5Config) -> T5Config:
+def unrolled(config: ModelConfig) -> ModelConfig:
     """The same network with its layers one by one."""
     return replace(config, scan_layers=False)
 

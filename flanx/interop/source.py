@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,7 +126,7 @@ class Source:
 
     form: str
     path: Path
-    config: T5Config | None
+    config: ModelConfig | None
     step: int | None
     vocabulary_file: Path | None
     vocabulary: Mapping[str, object]

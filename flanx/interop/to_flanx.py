@@ -14,7 +14,7 @@ from flanx import digests
 from flanx.interop import orbax_write, zarr_write
 from flanx.interop.planned import Planned, dtype_of, stacked
 from flanx.interop.source import SLOTS, ArrayInfo, PlainBytes, Source
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
 
 _LAYER = re.compile(r"(encoder|decoder)/layers_(\d+)/(.+)")
 
@@ -25,7 +25,7 @@ class FlanxTarget:
     def __init__(
         self,
         source: Source,
-        config: T5Config,
+        config: ModelConfig,
         folder: Path,
         *,
         dtype: str = "keep",

@@ -1,33 +1,60 @@
-"""Networks and what is known about them: parameters, sharding axes, cost.
+"""Networks and what is known about them. This package is the only door: nothing outside names a family.
 
-`build` and `init_params` are the only doors other parts need. Importing this package imports no JAX.
+A family is a folder: configuration, network, table of parameters, cost. `FAMILIES` lists them. Importing this package
+imports no JAX.
 """
 
+import importlib
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from flanx.errors import UserError, did_you_mean
+from flanx.models.config import ModelConfig
 
 if TYPE_CHECKING:
     import jax
 
-    from flanx.models.t5.config import T5Config
-    from flanx.models.t5.network import T5
+__all__ = ["FAMILIES", "ModelConfig", "build", "config_from_dict", "init_params"]
 
-__all__ = ["build", "init_params"]
+# The tag of each family's saved configurations -> its configuration class and its network class.
+FAMILIES: Mapping[str, tuple[str, str]] = {
+    "t5": ("flanx.models.t5.config:T5Config", "flanx.models.t5.network:T5"),
+}
+UNTAGGED = "t5"  # what was saved before there were tags
 
 
-def build(config: "T5Config") -> "T5":
+def build(config: ModelConfig) -> Any:
     """The network that `config` describes, without parameters."""
-    from flanx.models.t5.network import T5
-
-    return T5(config)
+    return _import(FAMILIES[config.family][1])(config)
 
 
-def init_params(model: "T5", key: "jax.Array") -> dict[str, Any]:
-    """Fresh float32 parameters, a nested dict with T5X's names.
+def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
+    """The configuration that `ModelConfig.to_dict` made `values` of.
+
+    Raises:
+      UserError: a family that this flanx does not have, or settings that are not the family's.
+    """
+    settings = dict(values)
+    family = settings.pop("family", UNTAGGED)
+    if family not in FAMILIES:
+        raise UserError(
+            f"model family '{family}' is not one of {', '.join(FAMILIES)}"
+            f"{did_you_mean(str(family), FAMILIES)}; a later flanx may have it"
+        )
+    config: ModelConfig = _import(FAMILIES[family][0])(**settings)
+    return config
+
+
+def init_params(model: Any, key: "jax.Array") -> dict[str, Any]:
+    """Fresh float32 parameters, a nested dict; a T5's have T5X's names.
 
     Pure and traceable: `jax.jit(init_params, static_argnums=0, out_shardings=...)` makes them sharded from the
     start, and `jax.eval_shape(functools.partial(init_params, model), key)` gives shapes alone.
     """
-    import jax.numpy as jnp
+    return model.init({"params": key}, method="example_forward")["params"]
 
-    tokens = jnp.ones((1, 1), jnp.int32)
-    return model.init({"params": key}, tokens, tokens)["params"]
+
+def _import(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return found

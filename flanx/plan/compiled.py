@@ -11,9 +11,10 @@ from flanx.plan import hlo_cost, hlo_text, topology
 from flanx.plan.facts import Buffer, Facts, Memory, Traffic
 from flanx.plan.sizes import bytes_on_one_device
 from flanx.plan.topology import Topology
+from flanx.sharding.mesh import check_batch, make_mesh, rules_of
+from flanx.sharding.params import undivided
 from flanx.training import program
 from flanx.training.config import TrainConfig
-from flanx.training.mesh import check_batch, make_mesh, rules_of, undivided
 
 _UNITS = {"B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _LARGEST = 8
@@ -38,12 +39,11 @@ def compile_step(config: TrainConfig, where: Topology, num_tasks: int = 1) -> Fa
     params = bytes_on_one_device(built.state.params)
     optimizer = bytes_on_one_device((built.state.step, built.state.opt_state))
     usable = topology.usable_bytes(where.chip)
-    whole = undivided(built.state.params, mesh, rules_of(config.mesh))
-    notes: tuple[str, ...] = (whole,) if whole else ()
-    lengths = config.data.feature_lengths
-    model_flops = config.model.flops_per_step(
-        config.batch_size, lengths["inputs"], lengths["targets"]
+    whole = undivided(
+        built.state.params, mesh, config.model.parameters().logical_axes, rules_of(config.mesh)
     )
+    notes: tuple[str, ...] = (whole,) if whole else ()
+    model_flops = config.model.flops_per_step(config.batch_size, config.data.feature_lengths)
     try:
         executable = built.step.ahead_of_time()
     except jax.errors.JaxRuntimeError as error:

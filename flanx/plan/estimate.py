@@ -19,6 +19,7 @@ training (Rajbhandari et al. 2020, "ZeRO"; Shoeybi et al. 2019, "Megatron-LM"):
 """
 
 import functools
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,17 +29,21 @@ import jax
 from jax.sharding import AbstractMesh
 
 from flanx.errors import UserError
-from flanx.models.t5 import cudnn, partition
-from flanx.models.t5.config import T5Config
+from flanx.models.common import cudnn
+from flanx.models.config import ModelConfig
 from flanx.plan import topology, traced
 from flanx.plan.facts import Buffer, Facts, Memory, Traffic
 from flanx.plan.sizes import bytes_on_one_device, leaf_bytes
 from flanx.plan.topology import Topology
+from flanx.sharding.axes import as_tuple
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh import check_batch, make_mesh, rules_of
+from flanx.sharding.mesh_shape import AXES, check_slices, mesh_shape
+from flanx.sharding.params import undivided
+from flanx.sharding.trees import path_names, with_shardings
 from flanx.training import program
-from flanx.training.config import DataConfig, MeshConfig, TrainConfig
-from flanx.training.mesh import check_batch, make_mesh, rules_of, state_shardings, undivided
-from flanx.training.mesh_shape import AXES, check_slices, mesh_shape
-from flanx.training.state import TrainState, path_names, with_shardings
+from flanx.training.config import DataConfig, TrainConfig
+from flanx.training.state import TrainState, state_shardings
 
 _LARGEST = 8
 
@@ -60,9 +65,10 @@ def estimate(config: TrainConfig, where: Topology) -> Facts:
     lengths = config.data.feature_lengths
     sizes = (lengths["inputs"], lengths["targets"])
     fused = _fused(config.model, *sizes, where.chip.platform)
-    share = traced.share_of(config.model, mesh.shape["model"])
+    # `trace` is told apart whether attention is fused.
+    share = replace(config.model.tensor_share(mesh.shape["model"]), attention="xla")
     whole = traced.trace(share, config.loss, *sizes, fused)
-    one = replace(share, num_encoder_layers=1, num_decoder_layers=1, remat="none")
+    one = replace(share.one_layer(), remat="none")
     layer = traced.trace(one, config.loss, *sizes, fused)
 
     state = _state(config, mesh)
@@ -98,7 +104,7 @@ def estimate(config: TrainConfig, where: Topology) -> Facts:
             tuple(largest),
         ),
         flops=whole.flops * rows * config.microbatches,
-        model_flops=config.model.flops_per_step(config.batch_size, *sizes),
+        model_flops=config.model.flops_per_step(config.batch_size, lengths),
         hbm_bytes=products + 2 * (params + optimizer),
         traffic=_traffic(config, share, mesh, where, rows),
         compiled=False,
@@ -107,27 +113,29 @@ def estimate(config: TrainConfig, where: Topology) -> Facts:
     )
 
 
-def _fused(model: T5Config, inputs: int, targets: int, platform: str) -> bool:
-    """Whether attention is NVIDIA's kernel (`flanx.models.t5.cudnn` has its conditions).
+def _fused(model: ModelConfig, inputs: int, targets: int, platform: str) -> bool:
+    """Whether attention is NVIDIA's kernel (`flanx.models.common.cudnn` has its conditions).
 
     Raises:
       UserError: the run asks for it where it cannot be.
     """
     if platform != "gpu":
-        cudnn.check(model, inputs, targets, platform)
+        cudnn.check(model, (inputs, targets), platform)
         return False
     shapes = model.head_dim % 8 == 0 and model.head_dim <= 128 and not (inputs % 2 or targets % 2)
     can = shapes and model.dtype == "bfloat16"
     if model.attention == "cudnn" and not can:
         raise UserError(
-            "T5Config.attention = 'cudnn' takes bfloat16, a head_dim that is a multiple of 8 up to 128, and even "
+            "ModelConfig.attention = 'cudnn' takes bfloat16, a head_dim that is a multiple of 8 up to 128, and even "
             "lengths: set it to 'auto', which takes XLA then"
         )
     return can and model.attention != "xla"
 
 
 def _notes(config: TrainConfig, state: TrainState, mesh: Any, where: Topology) -> Iterator[str]:
-    if whole := undivided(state.params, mesh, rules_of(config.mesh)):
+    if whole := undivided(
+        state.params, mesh, config.model.parameters().logical_axes, rules_of(config.mesh)
+    ):
         yield whole
     if config.model.dtype == "float32" and where.chip.platform == "gpu":
         yield "activations are float32, and times are those of bfloat16, the faster by a factor of two or more"
@@ -138,11 +146,12 @@ def _state(config: TrainConfig, mesh: Any) -> TrainState:
     network = replace(config.model, scan_layers=True, attention="auto")
     schedule: Any = config.schedule  # a frozen dataclass, and so a key of a cache
     abstract = _abstract_state(network, config.optimizer, schedule)
-    return with_shardings(abstract, state_shardings(abstract, mesh, rules_of(config.mesh)))
+    axes_of = config.model.parameters().logical_axes
+    return with_shardings(abstract, state_shardings(abstract, mesh, axes_of, rules_of(config.mesh)))
 
 
 @functools.lru_cache(maxsize=64)
-def _abstract_state(network: T5Config, optimizer: Any, schedule: Any) -> TrainState:
+def _abstract_state(network: ModelConfig, optimizer: Any, schedule: Any) -> TrainState:
     data = DataConfig(mixture="", feature_lengths={"inputs": 8, "targets": 8}, cache_dir="unused")
     config = TrainConfig(
         model_dir="unused",
@@ -157,24 +166,27 @@ def _abstract_state(network: T5Config, optimizer: Any, schedule: Any) -> TrainSt
 
 
 def _is_sharded(config: TrainConfig) -> bool:
-    return "data" in partition.as_tuple(rules_of(config.mesh)["embed"])
+    return "data" in as_tuple(rules_of(config.mesh)["embed"])
 
 
-def _layer_weights(config: T5Config) -> int:
-    """Bytes of one decoder layer's parameters in the activations' type: the larger of the two kinds."""
-    attention = 4 * config.emb_dim * config.joined_dim
-    mlp = (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
-    return (2 * attention + mlp) * traced.itemsize(config)
+def _layer_weights(config: ModelConfig) -> int:
+    """Bytes of one layer's matrices in the activations' type, of the larger kind where there are several."""
+    sizes: dict[str, int] = {}
+    for entry in config.parameters().entries:
+        if entry.layers is not None and "embed" in entry.axes:
+            sizes[entry.stack] = sizes.get(entry.stack, 0) + math.prod(entry.shape)
+    return max(sizes.values()) * traced.itemsize(config)
 
 
 def _traffic(
-    config: TrainConfig, share: T5Config, mesh: Any, where: Topology, rows: int
+    config: TrainConfig, share: ModelConfig, mesh: Any, where: Topology, rows: int
 ) -> dict[str, Traffic]:
     """Bytes that a device sends, by the assumptions above."""
     replica, data, model = (mesh.shape[axis] for axis in AXES)
     count = config.microbatches
     weights, size = share.num_parameters(), traced.itemsize(share)
-    tables = share.vocab_size * share.emb_dim * (1 if share.logits_via_embedding else 2)
+    entries = share.parameters().entries
+    tables = sum(math.prod(entry.shape) for entry in entries if "vocab" in entry.axes)
     gradients = weights * size + tables * (4 - size)
     found: dict[str, Traffic] = {}
 
@@ -196,9 +208,13 @@ def _traffic(
     else:
         add("all-reduce", gradients, data * replica, model, count)
     lengths = config.data.feature_lengths
-    encoder = rows * lengths["inputs"] * share.emb_dim * size
-    decoder = rows * lengths["targets"] * share.emb_dim * size
+    positions = share.row_lengths(lengths)
+    # Products over a side that devices share are summed over them: attention's output and the feed-forward block's.
+    layers = sum(
+        (entry.layers or 0) * rows * positions[entry.stack.partition("/")[0]] * share.emb_dim * size
+        for entry in entries
+        if entry.axes in (("joined_kv", "embed"), ("mlp", "embed"))
+    )
     passes = 2 if config.model.remat in ("none", "minimal") else 3
-    layers = 2 * share.num_encoder_layers * encoder + 3 * share.num_decoder_layers * decoder
     add("all-reduce", layers, model, 1, passes * count)
     return found

@@ -17,8 +17,8 @@ from flanx.plan.estimate import estimate
 from flanx.plan.facts import Facts
 from flanx.plan.report import ms
 from flanx.plan.topology import Topology
+from flanx.sharding.mesh_shape import mesh_shape
 from flanx.training.config import TrainConfig
-from flanx.training.mesh_shape import mesh_shape
 
 # Arithmetic may be wrong by a quarter about memory: a setting so much too large is not yet ruled out.
 _DOUBT = 1.25

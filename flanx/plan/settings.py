@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from flanx.errors import UserError
-from flanx.models.t5 import partition
 from flanx.models.t5.config import REMAT
 from flanx.plan.topology import Topology
+from flanx.sharding.axes import PRESETS as _PRESETS
+from flanx.sharding.mesh_shape import mesh_shape, over_slices
 from flanx.training.config import TrainConfig
-from flanx.training.mesh_shape import mesh_shape, over_slices
 
-PRESETS = tuple(partition.PRESETS)
+PRESETS = tuple(_PRESETS)
 
 
 def changed(
@@ -48,15 +48,14 @@ def splits(config: TrainConfig, where: Topology, *, whole: bool = True) -> bool:
         return False
     if config.batch_size % (replica * data * config.microbatches):
         return False
-    divides = config.model.num_heads % model == 0 and config.model.mlp_dim % model == 0
-    return divides or not whole
+    return not whole or config.model.divides_over(model)
 
 
 def split_over(config: TrainConfig, where: Topology) -> tuple[TrainConfig, str]:
     """The run, with as much tensor parallelism as its batch needs to fall over so many devices, and a word on it.
 
     A mesh that makes up the devices and splits the batch is left as it is; so is one that no `model` mends, for whose
-    faults `flanx.training.mesh` has words.
+    faults `flanx.sharding.mesh` has words.
     """
     if splits(config, where, whole=False):
         return config, ""

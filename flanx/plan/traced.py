@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from flanx import models
-from flanx.models.t5 import partition
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
+from flanx.sharding import constraints
 from flanx.training.config import LossConfig
 from flanx.training.step import batch_metrics, batch_shapes
 
@@ -40,24 +40,9 @@ class Share:
     moved_once: float
 
 
-def share_of(config: T5Config, model: int) -> T5Config:
-    """The network as one of `model` devices sees it; what does not divide stays whole, as on the mesh."""
-
-    def part(size: int) -> int:
-        return size if size % model else size // model
-
-    return replace(
-        config,
-        attention="xla",  # `trace` is told apart whether it is fused
-        num_heads=part(config.num_heads),
-        mlp_dim=part(config.mlp_dim),
-        vocab_size=part(config.vocab_size),
-    )
-
-
 @functools.lru_cache(maxsize=1024)
 def trace(
-    config: T5Config, loss: LossConfig, inputs: int, targets: int, fused: bool = False
+    config: ModelConfig, loss: LossConfig, inputs: int, targets: int, fused: bool = False
 ) -> Share:
     """Traces forward and backward at one row and at two; what grows is counted by the row.
 
@@ -66,7 +51,7 @@ def trace(
       loss: loss terms.
       inputs: length of input rows.
       targets: length of target rows.
-      fused: attention by a kernel that never writes its logits (`flanx.models.t5.cudnn`).
+      fused: attention by a kernel that never writes its logits (`flanx.models.common.cudnn`).
     """
     # Scanned or not, the same is kept; a scan is traced in a twentieth of the time.
     config = replace(config, scan_layers=True)
@@ -97,7 +82,7 @@ def _written(shape: tuple[int, ...], unwritten: frozenset[tuple[int, int]]) -> b
 
 
 def _traced(
-    config: T5Config,
+    config: ModelConfig,
     loss: LossConfig,
     rows: int,
     lengths: Mapping[str, int],
@@ -111,7 +96,7 @@ def _traced(
 
     def step(params: Any, batch: Any, key: Any) -> Any:
         # The way of an accelerator, whatever this process computes on.
-        with partition.compiled_for("gpu"):
+        with constraints.compiled_for("gpu"):
             total, backward = jax.vjp(
                 lambda p: batch_metrics(model, p, batch, loss, num_tasks=1, dropout_key=key)[0],
                 params,
@@ -128,7 +113,7 @@ def _traced(
 
 
 @functools.lru_cache(maxsize=64)
-def _params(config: T5Config) -> Any:
+def _params(config: ModelConfig) -> Any:
     model = models.build(config)
     return jax.eval_shape(lambda: models.init_params(model, jax.random.key(0)))
 
@@ -171,6 +156,6 @@ def products(jaxpr: Any, unwritten: frozenset[tuple[int, int]] = frozenset()) ->
     return total
 
 
-def itemsize(config: T5Config) -> int:
+def itemsize(config: ModelConfig) -> int:
     """Bytes of an activation."""
     return jnp.dtype(config.dtype).itemsize

@@ -91,7 +91,7 @@ def assign(
     if missing or odd or extra:
         rows = None if missing or extra else _rows_there(odd)
         if rows is not None:
-            mend = f"Set T5Config.vocab_size = {rows}, the checkpoint's: rows beyond the vocabulary are padding"
+            mend = f"Set the model's vocab_size = {rows}, the checkpoint's: rows beyond the vocabulary are padding"
         told = "; ".join(_faults(missing, odd, extra, stored))
         raise UserError(f"{where} does not fit this model: {told}. {mend}")
     return sources

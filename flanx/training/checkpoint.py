@@ -32,6 +32,7 @@ from orbax.checkpoint.path import atomicity
 from flanx import digests, system_errors, whole_files
 from flanx.data import temporary
 from flanx.errors import UserError, did_you_mean
+from flanx.sharding.trees import path_names
 from flanx.training import retention
 from flanx.training.assignment import assign
 from flanx.training.config import CheckpointConfig
@@ -42,7 +43,7 @@ from flanx.training.params_io import (
     read_tree,
     stored_shapes,
 )
-from flanx.training.state import TrainState, path_names
+from flanx.training.state import TrainState
 
 ITEMS = ("params", "train", "run")
 RETRIES = 10  # tries of a save that fails, in a period

@@ -10,7 +10,8 @@ from flanx.data.filters import Filter
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
 from flanx.evaluation.suites import TRAINED, EvalSuite
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
+from flanx.sharding.config import MeshConfig
 from flanx.training.optimizer import Adafactor, AdamW
 from flanx.training.schedules import Constant, Schedule
 
@@ -166,27 +167,6 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
-class MeshConfig:
-    """How devices are laid out, and what of the parameters each holds (docs/sharding.md).
-
-    Attributes:
-      replica: groups that hold the same; -1 for one a TPU slice or GPU node, 1 where there is but one.
-      data: devices that share a batch's rows; -1 takes what `replica` and `model` leave.
-      model: devices that share wide parameters and their products (tensor parallel).
-      parameters: along `data`, "replicated" (T5X's 1-D parameters), or "fully_sharded" (2-D): parameters and optimizer
-        state are spread over it, and gathered where they are used.
-      rules: other mesh axes for some logical axes, `{"embed": ("replica", "data")}`; `flanx.models.t5.partition` has
-        their names.
-    """
-
-    replica: int = -1
-    data: int = -1
-    model: int = 1
-    parameters: Literal["replicated", "fully_sharded"] = "replicated"
-    rules: Mapping[str, str | tuple[str, ...] | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """One training run: `flanx.training.loop.train` needs nothing else.
 
@@ -229,7 +209,7 @@ class TrainConfig:
     """
 
     model_dir: str
-    model: T5Config
+    model: ModelConfig
     data: DataConfig
     train_steps: int
     batch_size: int

@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from flanx.errors import UserError
-from flanx.interop.shapes import expected
 from flanx.interop.source import Source
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
+from flanx.sharding.trees import path_names
 from flanx.training import run_info
 from flanx.training.assignment import PARTS, Rules, assign, folded
 from flanx.training.optimizer import AdafactorState
 from flanx.training.params_io import find_params
-from flanx.training.state import path_names
 
 Names = tuple[str, ...]  # path of an array in a tree
 Fresh = Callable[[frozenset[Names]], dict[Names, jax.Array]]
@@ -82,7 +81,7 @@ def leaves_of(tree: Any) -> list[Leaf]:
     return found
 
 
-def check_model(source: Source, config: T5Config, rules: Rules = (), mend: str = PARTS) -> None:
+def check_model(source: Source, config: ModelConfig, rules: Rules = (), mend: str = PARTS) -> None:
     """Refuses a checkpoint that cannot become this network; reads no array and traces nothing.
 
     Args:
@@ -97,16 +96,16 @@ def check_model(source: Source, config: T5Config, rules: Rules = (), mend: str =
     sizes = [told for name, told in differ.items() if name not in SILENT]
     if sizes:
         mend = f"MODEL differs in {', '.join(sizes)}. {mend}"
-    assign(expected(config), _stored(source.params), rules, str(source.path), mend)
+    assign(config.parameters().shapes(), _stored(source.params), rules, str(source.path), mend)
     odd = [told for name, told in differ.items() if name in SILENT]
     if odd:
         raise UserError(
-            f"{source.path} is of another network ({', '.join(odd)}): set T5Config.{odd[0].split()[0]} to the "
-            "checkpoint's"
+            f"{source.path} is of another network ({', '.join(odd)}): set "
+            f"{type(config).__name__}.{odd[0].split()[0]} to the checkpoint's"
         )
 
 
-def _differences(source: Source, config: T5Config) -> dict[str, str]:
+def _differences(source: Source, config: ModelConfig) -> dict[str, str]:
     """Settings of the network that the checkpoint tells, and that are others here: name -> both, in words."""
     if source.config is None:
         return {}

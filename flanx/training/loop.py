@@ -156,7 +156,7 @@ def _steps(
     run: "Run", preemption: "Preemption", evaluated: dict[str, float] | None
 ) -> tuple[bool, dict[str, float] | None]:
     """Takes steps to the end; whether it was stopped before, and the last evaluation."""
-    from flanx.training.mesh import to_device
+    from flanx.sharding.mesh import to_device
     from flanx.training.program import InFlight
 
     config, program, watchdog, clock = run.config, run.program, run.watchdog, run.clock

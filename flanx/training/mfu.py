@@ -26,5 +26,5 @@ def steps_at_peak(config: TrainConfig, devices: Sequence[Any]) -> float | None:
     if chip is None:
         return None
     lengths = config.data.feature_lengths
-    flops = config.model.flops_per_step(config.batch_size, lengths["inputs"], lengths["targets"])
+    flops = config.model.flops_per_step(config.batch_size, lengths)
     return len(devices) * chip.peak_flops / flops

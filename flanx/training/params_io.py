@@ -21,7 +21,7 @@ from etils import epath
 from flanx import digests, resources
 from flanx.errors import UserError
 from flanx.interop import json_text
-from flanx.training.state import path_names
+from flanx.sharding.trees import path_names
 
 FORMAT_VERSION = 1
 EXPORT_FACTS = "flanx.json"

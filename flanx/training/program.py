@@ -13,18 +13,14 @@ from jax.sharding import Mesh
 
 from flanx import models
 from flanx.interop.source import Source
-from flanx.models.t5 import cudnn, partition, scanned
+from flanx.models.common import cudnn, scanned
+from flanx.sharding import constraints
+from flanx.sharding.mesh import batch_sharding, replicated, rules_of, to_every_device
+from flanx.sharding.trees import path_names, with_shardings
 from flanx.training import initial, metrics, xla_flags
 from flanx.training.assignment import Rules
 from flanx.training.config import TrainConfig
-from flanx.training.mesh import (
-    batch_sharding,
-    replicated,
-    rules_of,
-    state_shardings,
-    to_every_device,
-)
-from flanx.training.state import TrainState, new_state, path_names, with_shardings
+from flanx.training.state import TrainState, new_state, state_shardings
 from flanx.training.step import batch_shapes, make_train_step, metric_shapes
 
 Sums = dict[str, jax.Array]
@@ -99,8 +95,7 @@ def check(config: TrainConfig, mesh: Mesh) -> None:
     Raises:
       UserError: naming the setting.
     """
-    lengths = config.data.feature_lengths
-    cudnn.check(config.model, lengths["inputs"], lengths["targets"], mesh.devices.flat[0].platform)
+    cudnn.check(config.model, config.data.feature_lengths.values(), mesh.devices.flat[0].platform)
 
 
 def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
@@ -108,6 +103,7 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
     lengths = config.data.feature_lengths
     check(config, mesh)
     model, rules = models.build(config.model), rules_of(config.mesh)
+    axes_of = config.model.parameters().logical_axes
     schedule = config.schedule.build()
     optimizer = config.optimizer.build(schedule, _stack_axis)
     train_step = make_train_step(
@@ -126,20 +122,22 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
 
     @jax.jit  # its trace serves the shapes and the sharded call alike
     def fresh(seed: jax.Array) -> TrainState:
-        with partition.placed(mesh, rules):
-            params = partition.constrain_params(models.init_params(stacked, jax.random.key(seed)))
+        with constraints.placed(mesh, rules):
+            params = constraints.constrain_params(
+                models.init_params(stacked, jax.random.key(seed)), axes_of
+            )
         if not config.model.scan_layers:
             params = scanned.to_unrolled(params)
         return new_state(params, optimizer)
 
     seed = np.uint32(config.seed)
     abstract = jax.eval_shape(fresh, seed)
-    places = state_shardings(abstract, mesh, rules)
+    places = state_shardings(abstract, mesh, axes_of, rules)
     everywhere = replicated(mesh)
     make_rng = partial(jax.random.key, impl=config.prng)
 
     def step(state: TrainState, sums: Sums, batch: Any, key: jax.Array) -> Any:
-        with partition.placed(mesh, rules):
+        with constraints.placed(mesh, rules):
             state, new = train_step(state, batch, key)
         sums = metrics.add(sums, new)
         return state, sums, sums[metrics.IN_A_ROW]
@@ -237,5 +235,5 @@ def _some_params(
 
 
 def _stack_axis(path: tuple[str, ...]) -> int | None:
-    """Scanned layers lie along the first axis (`flanx.models.t5.scanned`)."""
+    """Scanned layers lie along the first axis (`flanx.models.common.scanned`)."""
     return 0 if "layers" in path else None

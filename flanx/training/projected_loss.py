@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from flanx.models.projection import Projection
-from flanx.models.t5.partition import constrain
+from flanx.models.common.cross_entropy import TokenLoss, loss_of_logits, slope
+from flanx.models.common.projection import Projection
+from flanx.sharding.constraints import constrain
 from flanx.training.config import LossConfig
-from flanx.training.loss import TokenLoss, loss_of_logits, slope
 
 # Most float32 logits of a part, in bytes on one device. On an accelerator some two thousand tokens of T5's vocabulary:
 # enough for the products to outweigh adding up the kernel's gradient. On a CPU what lies in a part is read from its

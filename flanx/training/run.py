@@ -20,6 +20,8 @@ from flanx.errors import UserError
 from flanx.evaluation import suites
 from flanx.interop.source import Source
 from flanx.prep import prepared
+from flanx.sharding.mesh import check_batch, host_rows, make_mesh, rules_of
+from flanx.sharding.params import undivided
 from flanx.terminal import command
 from flanx.training import leftovers, limits, run_folder, run_info
 from flanx.training import program as programs
@@ -30,7 +32,6 @@ from flanx.training.config import TrainConfig
 from flanx.training.hosts import agree
 from flanx.training.initial import check_model, check_optimizer, open_initial, restored_text
 from flanx.training.lease import Lease
-from flanx.training.mesh import check_batch, host_rows, make_mesh, rules_of, undivided
 from flanx.training.metrics_file import evaluation_at
 from flanx.training.mfu import steps_at_peak
 from flanx.training.params_io import check_vocabulary
@@ -230,7 +231,9 @@ def open_run(
 
     primary = jax.process_index() == 0
     told: list[str] = run_info.notes(config.model_dir)
-    if whole := undivided(program.state.params, mesh, rules_of(config.mesh)):
+    if whole := undivided(
+        program.state.params, mesh, config.model.parameters().logical_axes, rules_of(config.mesh)
+    ):
         told.append(whole)
     hold = (lambda: None) if lease is None else lease.check
     checkpoints = Checkpoints(config.model_dir, config.checkpoint, facts, told.append, hold)
@@ -340,7 +343,7 @@ def check_size(config: TrainConfig, vocabulary: Vocabulary) -> None:
     if vocabulary.size > config.model.vocab_size:
         raise UserError(
             f"vocabulary '{vocabulary.spec}' has {vocabulary.size} ids, and the model's vocab_size is "
-            f"{config.model.vocab_size}: raise T5Config.vocab_size"
+            f"{config.model.vocab_size}: raise {type(config.model).__name__}.vocab_size"
         )
 
 

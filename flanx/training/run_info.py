@@ -10,7 +10,7 @@ from flanx import whole_files
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
 from flanx.training.config import TrainConfig
 from flanx.training.params_io import read_facts
 
@@ -185,7 +185,7 @@ def write(
         whole_files.write(folder / VOCABULARY_FILE, Path(vocabulary.path).read_bytes())
 
 
-def model_info(model: T5Config, params: Any) -> str:
+def model_info(model: ModelConfig, params: Any) -> str:
     """Every parameter with its shape, and the sums.
 
     Args:
@@ -194,7 +194,7 @@ def model_info(model: T5Config, params: Any) -> str:
     """
     import jax
 
-    from flanx.training.state import count_parameters, path_names
+    from flanx.sharding.trees import count_parameters, path_names
 
     rows = [
         ("/".join(path_names(path)), f"{tuple(leaf.shape)}", f"{leaf.size:,}")

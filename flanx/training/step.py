@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from flanx.models.t5 import partition
+from flanx.sharding import constraints
 from flanx.training.config import LossConfig
 from flanx.training.optimizer import AdafactorState
 from flanx.training.projected_loss import parts_of, projected_loss
@@ -51,6 +51,8 @@ def make_train_step(
     `param_norm` and `learning_rate`; `flanx.training.metrics` accumulates them.
     """
 
+    axes_of = model.config.parameters().logical_axes
+
     def loss_fn(params: Any, batch: Batch, key: jax.Array, scale: jax.Array) -> Any:
         return batch_metrics(
             model,
@@ -65,7 +67,7 @@ def make_train_step(
 
     def grad_fn(params: Any, batch: Batch, key: jax.Array, scale: jax.Array) -> Any:
         grads, metrics = jax.grad(loss_fn, has_aux=True)(params, batch, key, scale)
-        return partition.constrain_params(grads), metrics
+        return constraints.constrain_params(grads, axes_of), metrics
 
     def gradients(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
         scale = 1.0 / _denominator(batch, loss)
@@ -80,7 +82,7 @@ def make_train_step(
         parts = jax.tree.map(lambda x: _split_rows(x, microbatches), batch)
         zeros: Any = (params, batch_metric_shapes(num_tasks))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), zeros)
-        zeros = (partition.constrain_params(zeros[0]), zeros[1])
+        zeros = (constraints.constrain_params(zeros[0], axes_of), zeros[1])
         return jax.lax.scan(body, zeros, (jnp.arange(microbatches), parts))[0]
 
     def train_step(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
@@ -228,7 +230,7 @@ def _denominator(batch: Batch, loss: LossConfig) -> jax.Array:
 def _split_rows(x: jax.Array, parts: int) -> jax.Array:
     """[R, ...] -> [parts, R / parts, ...], every part taking an even share of each device's rows."""
     split = jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
-    return partition.constrain(split, None, "batch", *[None] * (x.ndim - 1))
+    return constraints.constrain(split, None, "batch", *[None] * (x.ndim - 1))
 
 
 def _keep(finite: jax.Array, new: Any, old: Any) -> Any:

@@ -13,7 +13,7 @@ from tiny_models import CONFIG, TINY, from_transformers, read_safetensors, small
 from flanx import models
 from flanx.decoding.greedy import greedy
 from flanx.decoding.score import score_continuations
-from flanx.models.t5 import scanned
+from flanx.models.common import scanned
 
 GREEDY = jax.jit(greedy, static_argnums=(0, 3))
 SCORES = jax.jit(score_continuations, static_argnums=0)

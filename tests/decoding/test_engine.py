@@ -14,10 +14,10 @@ from flanx.decoding.greedy import greedy
 from flanx.decoding.requests import Request
 from flanx.decoding.sampling import sample
 from flanx.evaluation.predictor import layout_of
-from flanx.models.t5 import scanned
+from flanx.models.common import scanned
 from flanx.models.t5.config import T5Config
-from flanx.training.config import MeshConfig
-from flanx.training.mesh import make_mesh, replicated
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh import make_mesh, replicated
 
 CONFIG = T5Config(
     emb_dim=16,

@@ -9,9 +9,10 @@ from tiny_models import small_model
 from flanx.decoding.beam import beam_search
 from flanx.decoding.sampling import sample
 from flanx.decoding.score import score_continuations
-from flanx.models.t5.partition import PRESETS
-from flanx.training.config import MeshConfig
-from flanx.training.mesh import batch_sharding, make_mesh, param_shardings
+from flanx.sharding.axes import PRESETS
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh import batch_sharding, make_mesh
+from flanx.sharding.params import param_shardings
 
 OPTIONS = np.asarray([[[4, 5, 1], [6, 1, 0]]] * 8, np.int32)
 
@@ -44,7 +45,12 @@ def test_eight_devices_give_what_one_gives(decode):
         program = jax.jit(lambda params, inputs: decode(model, params, inputs))
         tokens, scores = program(params, inputs)
         mesh = make_mesh(MeshConfig(data=4, model=2))
-        params = jax.device_put(params, param_shardings(params, mesh, PRESETS["fully_sharded"]))
+        params = jax.device_put(
+            params,
+            param_shardings(
+                params, mesh, model.config.parameters().logical_axes, PRESETS["fully_sharded"]
+            ),
+        )
         found_tokens, found_scores = program(params, jax.device_put(inputs, batch_sharding(mesh)))
     assert len(found_scores.sharding.device_set) == 8
     np.testing.assert_array_equal(found_tokens, tokens)

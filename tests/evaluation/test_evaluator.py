@@ -15,8 +15,8 @@ from flanx.errors import UserError
 from flanx.evaluation import metrics, predictions, scoring
 from flanx.evaluation.evaluator import Evaluator
 from flanx.evaluation.suites import EvalSuite
-from flanx.training.config import MeshConfig
-from flanx.training.mesh import make_mesh, replicated
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh import make_mesh, replicated
 
 
 @pytest.fixture(autouse=True)

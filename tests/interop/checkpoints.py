@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from flanx import models
-from flanx.interop import Source, convert, layouts, open_checkpoint, shapes
+from flanx.interop import Source, convert, layouts, open_checkpoint
 from flanx.interop.request import Request, prepare
 from flanx.interop.source import ArrayInfo, StoredArray, View
 from flanx.models.t5.config import T5Config
@@ -34,7 +34,7 @@ def random_arrays(config: T5Config, dtype="float32", seed=0) -> dict[str, np.nda
     """Every parameter of a network, norm scales near one."""
     rng = np.random.default_rng(seed)
     arrays = {}
-    for name, shape in shapes.expected(config).items():
+    for name, shape in config.parameters().shapes().items():
         spread = 0.1 if len(shape) == 1 else 0.3
         values = rng.normal(len(shape) == 1, spread, shape).astype(np.float32)
         arrays[name] = values.astype(dtype)

@@ -12,9 +12,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flanx import models, resources
 from flanx.errors import UserError
-from flanx.interop import open_checkpoint, shapes
+from flanx.interop import open_checkpoint
 from flanx.interop.to_flanx import FlanxTarget
-from flanx.models.t5 import scanned
+from flanx.models.common import scanned
 from flanx.training import params_io
 from flanx.training.checkpoint import Checkpoints
 from flanx.training.config import CheckpointConfig
@@ -31,7 +31,7 @@ def test_expected_shapes_are_the_networks():
         model = models.build(config)
         made = jax.eval_shape(lambda key, m=model: models.init_params(m, key), jax.random.key(0))
         flat = {"/".join(path): leaf.shape for path, leaf in flatten_dict(made).items()}
-        assert shapes.expected(config) == flat
+        assert config.parameters().shapes() == flat
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["unrolled", "stacked"])

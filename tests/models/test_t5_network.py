@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flanx import models
-from flanx.models.t5 import dropout, scanned
+from flanx.models.common import dropout, scanned
 from flanx.models.t5.config import REMAT, T5Config
 
 CONFIG = T5Config(

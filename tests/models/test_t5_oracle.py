@@ -1,5 +1,6 @@
 """The network against arrays that T5X itself computed: logits and gradients, padded and packed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flanx import models
-from flanx.models.t5 import scanned
+from flanx.models.common import scanned
 from flanx.models.t5.config import T5Config
 
 CONFIG = T5Config(
@@ -64,7 +65,7 @@ def test_parameter_names_and_shapes_are_t5x(oracle):
 @pytest.mark.parametrize("scan", [False, True])
 def test_logits(oracle, kind, scan):
     params, expected = oracle
-    config = T5Config(**{**CONFIG.to_dict(), "scan_layers": scan})
+    config = replace(CONFIG, scan_layers=scan)
     if scan:
         params = scanned.to_scanned(params)
     logits = jax.jit(models.build(config).apply)({"params": params}, **batch_of(expected, kind))
@@ -85,7 +86,7 @@ def packed_loss(model, params, expected) -> jax.Array:
 @pytest.mark.parametrize(("scan", "remat"), [(False, "none"), (False, "minimal"), (True, "full")])
 def test_gradients(oracle, scan, remat):
     params, expected = oracle
-    config = T5Config(**{**CONFIG.to_dict(), "scan_layers": scan, "remat": remat})
+    config = replace(CONFIG, scan_layers=scan, remat=remat)
     model = models.build(config)
     if scan:
         params = scanned.to_scanned(params)

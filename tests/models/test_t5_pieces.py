@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flanx.models.t5 import masks, products, relative_bias
+from flanx.models.common import masks, products
+from flanx.models.t5 import relative_bias
 
 
 def test_buckets_by_hand():

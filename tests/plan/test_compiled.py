@@ -16,7 +16,8 @@ topology.prepare_environment()
 from dataclasses import replace
 from flanx.models.t5.config import T5Config
 from flanx.plan.compiled import compile_step
-from flanx.training.config import DataConfig, MeshConfig, TrainConfig
+from flanx.sharding.config import MeshConfig
+from flanx.training.config import DataConfig, TrainConfig
 network = T5Config(emb_dim=128, num_heads=2, num_encoder_layers=4, num_decoder_layers=4, head_dim=64, mlp_dim=256,
                    vocab_size=512, scan_layers=True, remat="full")
 data = DataConfig(mixture="none", feature_lengths={"inputs": 128, "targets": 128}, cache_dir="no")

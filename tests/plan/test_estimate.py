@@ -9,7 +9,8 @@ from flanx.errors import UserError
 from flanx.models.t5.config import T5Config
 from flanx.plan import advice, search, settings, topology, traced
 from flanx.plan.estimate import estimate
-from flanx.training.config import DataConfig, LossConfig, MeshConfig, TrainConfig
+from flanx.sharding.config import MeshConfig
+from flanx.training.config import DataConfig, LossConfig, TrainConfig
 
 NETWORK = T5Config(
     emb_dim=32,

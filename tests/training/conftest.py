@@ -16,8 +16,9 @@ from flanx.data import store, vocabulary
 from flanx.data.manifest import Entry, Manifest
 from flanx.evaluation.suites import EvalSuite
 from flanx.models.t5.config import T5Config
+from flanx.sharding.config import MeshConfig
 from flanx.training.clock import TIMED
-from flanx.training.config import CheckpointConfig, DataConfig, MeshConfig, TrainConfig
+from flanx.training.config import CheckpointConfig, DataConfig, TrainConfig
 
 LENGTHS = {"inputs": 24, "targets": 16}
 MODEL = T5Config(

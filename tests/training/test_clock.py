@@ -54,7 +54,7 @@ def test_every_second_is_one_of_three(at):
 def test_mfu_by_hand(toy_config):
     """Two v4 chips: 2 x 275e12 FLOP/s over the FLOPs of a step; nothing where the chip is not known."""
     config = toy_config()
-    flops = config.model.flops_per_step(4, 24, 16)
+    flops = config.model.flops_per_step(4, {"inputs": 24, "targets": 16})
     chip = SimpleNamespace(device_kind=CHIPS["v4"].device_kinds[0])
     assert steps_at_peak(config, [chip, chip]) == pytest.approx(2 * 275e12 / flops)
     assert steps_at_peak(config, jax.devices()) is None

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from flanx.errors import UserError
+from flanx.sharding.config import MeshConfig
 from flanx.training import hosts
-from flanx.training.config import CheckpointConfig, MeshConfig
+from flanx.training.config import CheckpointConfig
 from flanx.training.hosts import Hosts, Place, find_place
 from flanx.training.watchdog import BEAT_SECONDS, GRACE_SECONDS, SILENT_SECONDS
 

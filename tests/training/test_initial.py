@@ -12,14 +12,16 @@ from flanx import models
 from flanx.errors import UserError
 from flanx.interop import layouts, open_checkpoint
 from flanx.interop.source import ArrayInfo, Source, StoredArray, infos
-from flanx.models.t5 import scanned
+from flanx.models.common import scanned
 from flanx.models.t5.config import T5Config
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh import make_mesh
+from flanx.sharding.trees import path_names
 from flanx.training import initial, params_io, program
-from flanx.training.config import DataConfig, LossConfig, MeshConfig, TrainConfig
-from flanx.training.mesh import make_mesh
+from flanx.training.config import DataConfig, LossConfig, TrainConfig
 from flanx.training.optimizer import Adafactor, AdafactorState, AdamW
 from flanx.training.schedules import Constant
-from flanx.training.state import TrainState, path_names
+from flanx.training.state import TrainState
 from flanx.training.step import make_train_step
 
 ORACLE = T5Config(

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from flanx.errors import UserError
-from flanx.training.config import CheckpointConfig, MeshConfig
+from flanx.sharding.config import MeshConfig
+from flanx.training.config import CheckpointConfig
 from flanx.training.loop import train
 from flanx.training.params_io import read_tree
 from flanx.training.writers import AllWriters

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flanx.training.loss import loss_of_logits, slope, token_loss
+from flanx.models.common.cross_entropy import loss_of_logits, slope, token_loss
 
 
 def obvious(logits, targets, z_loss, smoothing):

@@ -7,10 +7,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from flanx.errors import UserError
-from flanx.models.projection import Projection
-from flanx.training.config import LossConfig, MeshConfig
-from flanx.training.loss import token_loss
-from flanx.training.mesh import make_mesh
+from flanx.models.common.cross_entropy import token_loss
+from flanx.models.common.projection import Projection
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh import make_mesh
+from flanx.training.config import LossConfig
 from flanx.training.projected_loss import parts_of, projected_loss
 
 ROWS, LENGTH, EMB, VOCAB = 8, 7, 6, 40

@@ -12,13 +12,14 @@ import optax
 import pytest
 
 from flanx.models.t5.config import T5Config
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh import make_mesh, to_device
+from flanx.sharding.trees import path_names
 from flanx.training import program as programs
 from flanx.training import xla_flags
 from flanx.training.checkpoint import Checkpoints
-from flanx.training.config import CheckpointConfig, DataConfig, MeshConfig, TrainConfig
-from flanx.training.mesh import make_mesh, to_device
+from flanx.training.config import CheckpointConfig, DataConfig, TrainConfig
 from flanx.training.optimizer import Adafactor
-from flanx.training.state import path_names
 
 # No two sizes are alike, so that a shape in a compiled program tells what it is of.
 ROWS, INPUTS, TARGETS, TASKS = 32, 14, 10, 3

@@ -9,11 +9,12 @@ import pytest
 
 from flanx import models
 from flanx.models.t5.config import T5Config
+from flanx.sharding.trees import path_names
 from flanx.training import metrics
 from flanx.training.config import LossConfig
 from flanx.training.optimizer import Adafactor
 from flanx.training.schedules import Constant
-from flanx.training.state import new_state, path_names
+from flanx.training.state import new_state
 from flanx.training.step import batch_metrics, make_train_step, metric_shapes
 
 T5X_TINY = T5Config(

@@ -9,10 +9,10 @@ import jax
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
-from flanx.models.t5 import cudnn, products
-from flanx.models.t5.dropout import AttentionDropout
-from flanx.models.t5.layers import FAN_IN_NORMAL, Dense
-from flanx.models.t5.partition import constrain
+from flanx.models.common import cudnn, products
+from flanx.models.common.dropout import AttentionDropout
+from flanx.models.common.layers import FAN_IN_NORMAL, Dense
+from flanx.sharding.constraints import constrain
 
 
 def _query_init(head_dim: int):

@@ -1,10 +1,14 @@
 """What a T5.1.1 network is made of, and how many parameters that gives. No JAX: the command line reads this too."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flanx import field_types
 from flanx.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from flanx.models.common.parameters import Parameters
 
 ACTIVATIONS = ("gelu", "linear", "relu", "silu")
 
@@ -46,8 +50,10 @@ class T5Config:
         `remat_names`), or "full" (keeps layer inputs only).
       remat_names: what "names" keeps, of `CHECKPOINT_NAMES`.
       attention: who computes attention: "xla" everywhere, "cudnn" for NVIDIA's fused kernel, or "auto", which is the
-        kernel wherever its conditions hold (`flanx.models.t5.cudnn`) and XLA elsewhere.
+        kernel wherever its conditions hold (`flanx.models.common.cudnn`) and XLA elsewhere.
     """
+
+    family: ClassVar[str] = "t5"
 
     emb_dim: int
     num_heads: int
@@ -108,45 +114,62 @@ class T5Config:
         """Width of all heads side by side."""
         return self.num_heads * self.head_dim
 
+    @property
+    def mlp_branches(self) -> tuple[str, ...]:
+        """T5X's names of the feed-forward block's first projections: "wi", or "wi_0", "wi_1" of a gated one."""
+        count = len(self.mlp_activations)
+        return ("wi",) if count == 1 else tuple(f"wi_{i}" for i in range(count))
+
     def num_parameters(self) -> int:
-        """Number of parameters, by arithmetic.
+        """Number of parameters, by arithmetic."""
+        return self.parameters().count()
 
-        A stack layer has 4 E (H D) a attention and (k + 1) E F in its feed-forward block with k activations, and a
-        norm scale E before each; a decoder layer has two attentions. Beside the layers: the embedding V E, the output
-        projection as much again unless tied, and in each stack a final norm E and a bias table H x buckets (one in
-        each layer with `relpos_per_layer`).
-        """
-        attention = 4 * self.emb_dim * self.joined_dim
-        mlp = (len(self.mlp_activations) + 1) * self.emb_dim * self.mlp_dim
-        encoder_layer = attention + mlp + 2 * self.emb_dim
-        decoder_layer = 2 * attention + mlp + 3 * self.emb_dim
-        embeddings = self.vocab_size * self.emb_dim * (1 if self.logits_via_embedding else 2)
-        tables = self.num_encoder_layers + self.num_decoder_layers if self.relpos_per_layer else 2
-        stack_ends = 2 * self.emb_dim + tables * self.num_heads * self.relpos_buckets
-        return (
-            embeddings
-            + stack_ends
-            + self.num_encoder_layers * encoder_layer
-            + self.num_decoder_layers * decoder_layer
-        )
+    def parameters(self) -> "Parameters":
+        """The table of its parameters."""
+        from flanx.models.t5.parameters import parameters
 
-    def flops_per_step(self, batch_size: int, inputs_length: int, targets_length: int) -> int:
+        return parameters(self)
+
+    def flops_per_step(self, batch_size: int, feature_lengths: Mapping[str, int]) -> int:
         """FLOPs of one training step; `flanx.models.t5.flops` has the formula and its argument."""
         from flanx.models.t5 import flops
 
-        return flops.train_step_flops(self, batch_size, inputs_length, targets_length)
+        return flops.train_step_flops(
+            self, batch_size, feature_lengths["inputs"], feature_lengths["targets"]
+        )
+
+    def row_lengths(self, feature_lengths: Mapping[str, int]) -> dict[str, int]:
+        """Positions of a row in each stack."""
+        return {"encoder": feature_lengths["inputs"], "decoder": feature_lengths["targets"]}
+
+    def tensor_share(self, devices: int) -> "T5Config":
+        """The network as one of `devices` that share wide parameters sees it."""
+
+        def part(size: int) -> int:
+            return size if size % devices else size // devices
+
+        return replace(
+            self,
+            num_heads=part(self.num_heads),
+            mlp_dim=part(self.mlp_dim),
+            vocab_size=part(self.vocab_size),
+        )
+
+    def divides_over(self, devices: int) -> bool:
+        """Whether heads and feed-forward blocks split evenly over so many devices."""
+        return self.num_heads % devices == 0 and self.mlp_dim % devices == 0
+
+    def one_layer(self) -> "T5Config":
+        """The same network with one layer in each stack."""
+        return replace(self, num_encoder_layers=1, num_decoder_layers=1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for run.json."""
-        return {
+        """Plain JSON values with the family's tag; `flanx.models.config_from_dict` is the inverse."""
+        values = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "T5Config":
-        """The inverse of `to_dict`."""
-        return cls(**values)
+        return {"family": self.family, **values}
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from flanx.models.projection import Projection
-from flanx.models.t5 import masks
+from flanx.models.common import masks
+from flanx.models.common.layers import Embed
+from flanx.models.common.projection import Projection
 from flanx.models.t5.config import T5Config
-from flanx.models.t5.layers import Embed
-from flanx.models.t5.partition import constrain
 from flanx.models.t5.stacks import Decoder, Encoder, KeyValue, Memory
+from flanx.sharding.constraints import constrain
 
 
 class T5(nn.Module):
@@ -57,6 +57,11 @@ class T5(nn.Module):
             deterministic=deterministic,
         )
         return self.logits(hidden)
+
+    def example_forward(self) -> jax.Array:
+        """A forward pass of the least size, which makes every parameter."""
+        tokens = jnp.ones((1, 1), jnp.int32)
+        return self(tokens, tokens)
 
     def before_logits(self, *tokens: jax.Array, **options: Any) -> Projection:
         """What `__call__` makes its logits of, for the same arguments: a loss can then do so part by part."""

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from flanx.models.t5 import cudnn, masks, products
+from flanx.models.common import cudnn, masks, products
+from flanx.models.common.dropout import LayerDropout, StackDropout, scale, stack_dropout
+from flanx.models.common.layers import Dense, Mlp, RMSNorm
 from flanx.models.t5.attention import Attention
 from flanx.models.t5.config import T5Config
-from flanx.models.t5.dropout import LayerDropout, StackDropout, scale, stack_dropout
-from flanx.models.t5.layers import Dense, Mlp, RMSNorm
-from flanx.models.t5.partition import constrain
 from flanx.models.t5.relative_bias import RelativePositionBias
+from flanx.sharding.constraints import constrain
 
 KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, H, L, D]
 

@@ -10,24 +10,15 @@ from jax.sharding import PartitionSpec as P
 
 from flanx import models
 from flanx.errors import UserError
-from flanx.models.t5 import partition
 from flanx.models.t5.config import T5Config
-from flanx.training.config import MeshConfig
-from flanx.training.mesh import (
-    arranged,
-    check_batch,
-    make_mesh,
-    param_shardings,
-    rows_of,
-    rules_of,
-    state_shardings,
-    to_device,
-    undivided,
-)
-from flanx.training.mesh_shape import mesh_shape
+from flanx.sharding import axes
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh import arranged, check_batch, make_mesh, rows_of, rules_of, to_device
+from flanx.sharding.mesh_shape import mesh_shape
+from flanx.sharding.params import param_shardings, undivided
 from flanx.training.optimizer import Adafactor, AdamW
 from flanx.training.schedules import Constant
-from flanx.training.state import new_state
+from flanx.training.state import new_state, state_shardings
 
 # Matrices that Adafactor factors: square in attention, oblong in the feed-forward block.
 FACTORED = T5Config(
@@ -40,6 +31,7 @@ FACTORED = T5Config(
     vocab_size=256,
     scan_layers=True,
 )
+AXES = FACTORED.parameters().logical_axes
 
 
 @pytest.mark.parametrize(
@@ -152,7 +144,7 @@ def test_the_model_axis_stays_inside_a_slice_of_a_tpu():
         ),
         (
             MeshConfig(rules={"embd": "data"}),
-            "no axis of T5 is named 'embd', only .*did you mean 'embed'?",
+            "no logical axis is named 'embd', only .*did you mean 'embed'?",
         ),
         (
             MeshConfig(rules={"embed": "modle"}),
@@ -182,7 +174,7 @@ def test_rules_of_the_user_are_honoured():
         replica=2, data=2, model=2, rules={"embed": ("replica", "data"), "mlp": None}
     )
     mesh = make_mesh(config)
-    layer = param_shardings(shapes_of(FACTORED), mesh, rules_of(config))["encoder"]["layers"]
+    layer = param_shardings(shapes_of(FACTORED), mesh, AXES, rules_of(config))["encoder"]["layers"]
     assert layer["mlp"]["wi_0"]["kernel"].spec == P(None, ("replica", "data"), None)
     assert layer["attention"]["out"]["kernel"].spec == P(None, "model", ("replica", "data"))
     assert layer["pre_mlp_layer_norm"]["scale"].spec == P(None, None)
@@ -191,8 +183,8 @@ def test_rules_of_the_user_are_honoured():
 def test_parameters_that_a_mesh_does_not_divide_are_told():
     config = MeshConfig(parameters="fully_sharded")
     shapes, rules = shapes_of(FACTORED), rules_of(config)
-    assert undivided(shapes, make_mesh(config), rules) is None
-    told = undivided(shapes, make_mesh(config, jax.devices()[:3]), rules)
+    assert undivided(shapes, make_mesh(config), AXES, rules) is None
+    told = undivided(shapes, make_mesh(config, jax.devices()[:3]), AXES, rules)
     assert re.fullmatch(
         r"MeshConfig: data=3 does not divide the model's embed \(128\), so that 100% of the parameters lie whole "
         r"along it; a divisor of 128 spreads them",
@@ -201,11 +193,11 @@ def test_parameters_that_a_mesh_does_not_divide_are_told():
 
 
 def test_of_two_axes_that_want_one_mesh_axis_the_upper_name_has_it():
-    rules = {**partition.PRESETS["replicated"], "length": "model", "width": "model"}
+    rules = {**axes.PRESETS["replicated"], "length": "model", "width": "model"}
     mesh = make_mesh(MeshConfig(data=4, model=2))
 
-    def placed(*axes):
-        return partition.partition_spec(axes, rules, mesh)
+    def placed(*names):
+        return axes.partition_spec(names, rules, mesh)
 
     rows = ("replica", "data")
     assert placed("batch", "length", "mlp") == P(rows, None, "model")
@@ -215,7 +207,7 @@ def test_of_two_axes_that_want_one_mesh_axis_the_upper_name_has_it():
 
 def test_what_a_mesh_axis_does_not_divide_lies_whole():
     mesh = make_mesh(MeshConfig(replica=2, data=2, model=2))
-    spec = partition.fitting(P(("replica", "data"), "model"), (6, 7), mesh)
+    spec = axes.fitting(P(("replica", "data"), "model"), (6, 7), mesh)
     assert spec == P("replica", None)
 
 
@@ -225,7 +217,7 @@ def test_optimizer_slots_lie_as_the_axes_that_they_keep(optimizer):
     mesh = make_mesh(config)
     built = optimizer.build(Constant(0.1).build(), lambda path: 0 if "layers" in path else None)
     abstract = jax.eval_shape(lambda: new_state(_zeros(shapes_of(FACTORED)), built))
-    state = state_shardings(abstract, mesh, rules_of(config))
+    state = state_shardings(abstract, mesh, AXES, rules_of(config))
     assert state.step.is_fully_replicated
 
     def spec(tree, *path):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from flanx.models.t5.partition import constrain
+from flanx.sharding.constraints import constrain
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -15,8 +15,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from flanx.models.t5 import row_attention
-from flanx.models.t5.partition import one_cpu
+from flanx.models.common import row_attention
+from flanx.sharding.constraints import one_cpu
 
 Pair = tuple[jax.Array, jax.Array]
 

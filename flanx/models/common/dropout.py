@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from flanx.models.t5.config import T5Config
-from flanx.models.t5.partition import constrain
+from flanx.sharding.constraints import constrain
 
 
 class AttentionDropout(NamedTuple):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flanx.models.t5 import partition, products, row_attention
+from flanx.models.common import products, row_attention
+from flanx.sharding import constraints
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_values_and_gradients_are_those_of_all_rows_together(queries, biased, dt
         mock.patch.object(products, "KEPT", 0),
         mock.patch.object(row_attention, "forward", wraps=row_attention.forward) as rows,
     ):
-        with partition.compiled_for("tpu"):
+        with constraints.compiled_for("tpu"):
             run()
         assert not rows.called  # where it will not run on one CPU
         got = run()

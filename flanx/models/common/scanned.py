@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
 
 STACKS = ("encoder", "decoder")
 _LAYER = re.compile(r"layers_(\d+)")
@@ -34,7 +34,7 @@ def to_unrolled(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def unrolled_model(model: Any, params: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The same network and parameters with its layers one by one, as step by step decoding wants them."""
-    config: T5Config = model.config
+    config: ModelConfig = model.config
     if not config.scan_layers:
         return model, dict(params)
     return model.clone(config=replace(config, scan_layers=False)), to_unrolled(params)

@@ -8,34 +8,32 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flanx.errors import UserError, did_you_mean
-from flanx.models.t5 import partition
-from flanx.training.config import MeshConfig
-from flanx.training.mesh_shape import AXES, check_slices, mesh_shape, over_slices
-from flanx.training.state import TrainState, path_names
+from flanx.sharding.axes import NAMES, PRESETS, Rules, as_tuple
+from flanx.sharding.config import MeshConfig
+from flanx.sharding.mesh_shape import AXES, check_slices, mesh_shape, over_slices
 
-REPLICATED: partition.Rules = partition.PRESETS["replicated"]
+REPLICATED: Rules = PRESETS["replicated"]
 
 
-def rules_of(config: MeshConfig) -> partition.Rules:
+def rules_of(config: MeshConfig) -> Rules:
     """Where each logical axis lies: the preset's rules, with the user's over them.
 
     Raises:
       UserError: an unknown preset, logical axis or mesh axis; or other places for the rows of a batch, which the
         loader deals out.
     """
-    presets = partition.PRESETS
-    if config.parameters not in presets:
+    if config.parameters not in PRESETS:
         raise UserError(
-            f"MeshConfig.parameters: '{config.parameters}' is not one of {', '.join(presets)}"
-            f"{did_you_mean(config.parameters, presets)}"
+            f"MeshConfig.parameters: '{config.parameters}' is not one of {', '.join(PRESETS)}"
+            f"{did_you_mean(config.parameters, PRESETS)}"
         )
     for name, places in config.rules.items():
-        if name not in partition.NAMES:
+        if name not in NAMES:
             raise UserError(
-                f"MeshConfig.rules: no axis of T5 is named '{name}', only {', '.join(partition.NAMES)}"
-                f"{did_you_mean(name, partition.NAMES)}"
+                f"MeshConfig.rules: no logical axis is named '{name}', only {', '.join(NAMES)}"
+                f"{did_you_mean(name, NAMES)}"
             )
-        chosen = partition.as_tuple(places)
+        chosen = as_tuple(places)
         if len(set(chosen)) < len(chosen):
             raise UserError(
                 f"MeshConfig.rules: '{name}' lies on {', '.join(chosen)}: name each axis once"
@@ -50,7 +48,7 @@ def rules_of(config: MeshConfig) -> partition.Rules:
             raise UserError(
                 "MeshConfig.rules: 'batch' always lies on replica and data; leave it out, and set their sizes instead"
             )
-    return {**presets[config.parameters], **config.rules}
+    return {**PRESETS[config.parameters], **config.rules}
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -116,74 +114,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows spread over replica and data."""
     return NamedSharding(mesh, PartitionSpec(REPLICATED["batch"]))
-
-
-def param_shardings(params: Any, mesh: Mesh, rules: partition.Rules = REPLICATED) -> Any:
-    """A NamedSharding for every parameter (arrays or `jax.ShapeDtypeStruct`s), in the same tree."""
-
-    def of_param(path: Any, leaf: Any) -> NamedSharding:
-        return NamedSharding(mesh, partition.param_spec(path, leaf.shape, rules, mesh))
-
-    return jax.tree_util.tree_map_with_path(of_param, params)
-
-
-def undivided(params: Any, mesh: Mesh, rules: partition.Rules) -> str | None:
-    """A line for the user on parameters that the rules would spread, and that a mesh axis does not divide.
-
-    Args:
-      params: `jax.ShapeDtypeStruct`s.
-      mesh: the devices.
-      rules: where axes should lie.
-
-    Returns:
-      None where it is less than a tenth of the model.
-    """
-    lost: dict[tuple[str, str, int], int] = {}
-    total = 0
-    for path, leaf in jax.tree.leaves_with_path(params):
-        total += leaf.size
-        axes = partition.logical_axes("/".join(path_names(path)), leaf.ndim)
-        wanted = partition.partition_spec(axes, rules, mesh)
-        found = partition.fitting(wanted, leaf.shape, mesh)
-        for name, size, want, have in zip(axes, leaf.shape, wanted, found, strict=True):
-            for axis in set(partition.as_tuple(want)) - set(partition.as_tuple(have)):
-                lost[axis, name, size] = lost.get((axis, name, size), 0) + leaf.size
-    if not lost or max(lost.values()) < total / 10:
-        return None
-    (axis, name, size), elements = max(lost.items(), key=lambda item: item[1])
-    return (
-        f"MeshConfig: {axis}={mesh.shape[axis]} does not divide the model's {name} ({size}), so that "
-        f"{elements / total:.0%} of the parameters lie whole along it; a divisor of {size} spreads them"
-    )
-
-
-def state_shardings(
-    abstract: TrainState, mesh: Mesh, rules: partition.Rules = REPLICATED
-) -> TrainState:
-    """A `TrainState` of shardings.
-
-    An optimizer slot of a parameter's shape lies as the parameter does, Adafactor's rows and columns as the axes that
-    they keep of it; counters are on every device.
-    """
-    params = param_shardings(abstract.params, mesh, rules)
-    places = {
-        path_names(path): (leaf.shape, sharding.spec)
-        for (path, leaf), sharding in zip(
-            jax.tree.leaves_with_path(abstract.params), jax.tree.leaves(params), strict=True
-        )
-    }
-
-    def of_slot(path: Any, leaf: Any) -> NamedSharding:
-        names = path_names(path)
-        for start in range(1, len(names)):
-            if names[start:] in places:
-                spec = _slot_spec(names[start - 1], leaf.shape, *places[names[start:]])
-                return NamedSharding(mesh, spec)
-        return replicated(mesh)
-
-    slots = jax.tree_util.tree_map_with_path(of_slot, abstract.opt_state)
-    step: Any = replicated(mesh)
-    return TrainState(step, params, slots)
 
 
 def host_rows(mesh: Mesh, batch_size: int) -> tuple[tuple[int, int], ...]:
@@ -268,20 +198,3 @@ def _grid(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
         grid = np.empty(len(devices), object)
         grid[:] = devices
         return grid.reshape(shape)
-
-
-def _slot_spec(
-    kind: str, slot: tuple[int, ...], shape: tuple[int, ...], spec: PartitionSpec
-) -> PartitionSpec:
-    """Where a slot of a parameter lies.
-
-    `v_row` lacks the larger of the two factored axes and `v_col` the smaller, of a square matrix the last and the first
-    (T5X's and optax's rule); an array of one zero stands for a slot that is not in use.
-    """
-    if slot == shape:
-        return spec
-    gone = [axis for axis in range(len(shape)) if shape[:axis] + shape[axis + 1 :] == slot]
-    if not gone:
-        return PartitionSpec()
-    axis = gone[0] if kind == "v_col" else gone[-1]
-    return PartitionSpec(*spec[:axis], *spec[axis + 1 :])

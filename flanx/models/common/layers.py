@@ -13,10 +13,10 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from flanx.models.t5 import products
-from flanx.models.t5.dropout import MlpDropout
-from flanx.models.t5.lookup import lookup
-from flanx.models.t5.partition import constrain
+from flanx.models.common import products
+from flanx.models.common.dropout import MlpDropout
+from flanx.models.common.lookup import lookup
+from flanx.sharding.constraints import constrain
 
 Initializer = Callable[..., jax.Array]
 
@@ -105,11 +105,8 @@ class Mlp(nn.Module):
     activations: tuple[str, ...]
 
     def setup(self) -> None:
-        names = (
-            ["wi"]
-            if len(self.activations) == 1
-            else [f"wi_{i}" for i in range(len(self.activations))]
-        )
+        count = len(self.activations)
+        names = ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
         self.branches = [Dense(self.emb_dim, self.mlp_dim, name=name) for name in names]
         self.wo = Dense(self.mlp_dim, self.emb_dim)
 

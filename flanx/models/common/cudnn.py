@@ -6,13 +6,14 @@ and masks that no length describes (packed rows), which are added into that bias
 """
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 
 from flanx.errors import UserError
-from flanx.models.t5 import partition
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
+from flanx.sharding import constraints
 
 
 @functools.cache
@@ -35,11 +36,11 @@ def obstacle(query: jax.Array, key: jax.Array, mask: jax.Array) -> str | None:
     if shapes is None and mask.shape[2:] != (queries, keys):
         return f"a mask of {mask.shape[2]} x {mask.shape[3]} for {queries} queries and {keys} keys"
     # A GPU at hand is of no use to a program for other devices, a TPU slice that is planned for, say.
-    fits = partition.platform() in (None, "gpu") and on_nvidia()
+    fits = constraints.platform() in (None, "gpu") and on_nvidia()
     return shapes or (None if fits else "no NVIDIA GPU")
 
 
-def check(config: T5Config, inputs_length: int, targets_length: int, platform: str) -> None:
+def check(config: ModelConfig, lengths: Iterable[int], platform: str) -> None:
     """Refuses `attention="cudnn"` where training on devices of `platform` could not use it.
 
     Evaluation and decoding take XLA's attention wherever the kernel's conditions do not hold, whatever is asked for: a
@@ -50,12 +51,13 @@ def check(config: T5Config, inputs_length: int, targets_length: int, platform: s
     """
     if config.attention != "cudnn":
         return
-    found = _obstacle(config.dtype, config.head_dim, inputs_length, targets_length)
+    found = _obstacle(config.dtype, config.head_dim, *lengths)
     if platform != "gpu" or not on_nvidia():
         found = f"the devices are {platform.upper()}s, not NVIDIA GPUs"
     if found is not None:
         raise UserError(
-            f"T5Config.attention = 'cudnn' cannot be used here ({found}): set it to 'auto', which takes XLA then"
+            f"{type(config).__name__}.attention = 'cudnn' cannot be used here ({found}): set it to 'auto', which takes "
+            "XLA then"
         )
 
 
@@ -98,11 +100,11 @@ def is_kernel(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive.name.startswith("dot_product_attention_fwd")
 
 
-def _obstacle(dtype: str, head_dim: int, queries: int, keys: int) -> str | None:
+def _obstacle(dtype: str, head_dim: int, *lengths: int) -> str | None:
     if dtype != "bfloat16":
         return f"activations are {dtype}, not bfloat16"
     if head_dim % 8 or head_dim > 128:
         return f"head_dim is {head_dim}, not a multiple of 8 up to 128"
-    if queries % 2 or keys % 2:
-        return f"lengths {queries} and {keys} are not both even"
+    if any(length % 2 for length in lengths):
+        return f"lengths {' and '.join(map(str, lengths))} are not all even"
     return None

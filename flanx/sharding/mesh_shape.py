@@ -3,7 +3,7 @@
 import math
 
 from flanx.errors import UserError
-from flanx.training.config import MeshConfig
+from flanx.sharding.config import MeshConfig
 
 AXES = ("replica", "data", "model")
 

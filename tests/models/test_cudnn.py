@@ -10,8 +10,9 @@ import pytest
 
 from flanx import models
 from flanx.errors import UserError
-from flanx.models.t5 import cudnn, masks, partition, products
+from flanx.models.common import cudnn, masks, products
 from flanx.models.t5.config import T5Config
+from flanx.sharding import constraints
 
 NARROW = T5Config(
     emb_dim=32,
@@ -80,23 +81,23 @@ def test_conditions(monkeypatch):
     assert found() == "no NVIDIA GPU"
     monkeypatch.setattr(cudnn, "on_nvidia", lambda: True)
     assert found() is None
-    with partition.compiled_for("tpu"):
+    with constraints.compiled_for("tpu"):
         assert found() == "no NVIDIA GPU"
     assert found("float32") == "activations are float32, not bfloat16"
     assert found(head_dim=60) == "head_dim is 60, not a multiple of 8 up to 128"
-    assert found(keys=511) == "lengths 128 and 511 are not both even"
+    assert found(keys=511) == "lengths 128 and 511 are not all even"
     assert found(mask=(4, 1, 1, 512)) == "a mask of 1 x 512 for 128 queries and 512 keys"
 
 
 def test_cudnn_where_it_cannot_be_is_one_line(monkeypatch):
-    cudnn.check(replace(NARROW, attention="auto"), 511, 128, "cpu")
+    cudnn.check(replace(NARROW, attention="auto"), (511, 128), "cpu")
     asked = replace(NARROW, attention="cudnn")
     with pytest.raises(UserError, match="'cudnn' cannot be used here .the devices are CPUs"):
-        cudnn.check(asked, 512, 128, "cpu")
+        cudnn.check(asked, (512, 128), "cpu")
     monkeypatch.setattr(cudnn, "on_nvidia", lambda: True)
-    cudnn.check(asked, 512, 128, "gpu")
-    with pytest.raises(UserError, match="lengths 511 and 128 are not both even.*set it to 'auto'"):
-        cudnn.check(asked, 511, 128, "gpu")
+    cudnn.check(asked, (512, 128), "gpu")
+    with pytest.raises(UserError, match="lengths 511 and 128 are not all even.*set it to 'auto'"):
+        cudnn.check(asked, (511, 128), "gpu")
 
 
 @pytest.mark.parametrize(

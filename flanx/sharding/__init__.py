@@ -1,0 +1,1 @@
+"""Devices as a mesh, logical axes, and where each array lies."""
