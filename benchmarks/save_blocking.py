@@ -39,7 +39,7 @@ def main() -> None:
     args = arguments()
     startup.prepare("")
     layers = {} if args.layers is None else dict.fromkeys(LAYERS, args.layers)
-    data = DataConfig("none", {"inputs": args.inputs, "targets": args.targets}, cache_dir="")
+    data = DataConfig("none", {"inputs": args.inputs, "targets": args.targets}, cache_dir="unused")
     config = TrainConfig(
         model_dir="",
         model=replace(SMALL, dtype=args.dtype, **layers),

@@ -348,7 +348,7 @@ def configuration(args: argparse.Namespace) -> Any:
         ),
         data=DataConfig(
             mixture="random",
-            cache_dir="",
+            cache_dir="unused",
             feature_lengths={"inputs": args.inputs, "targets": args.targets},
         ),
         train_steps=1,

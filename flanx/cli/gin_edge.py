@@ -110,21 +110,28 @@ def build(
 
 
 def build_model(args: argparse.Namespace) -> "ModelConfig":
-    """The network that the files and flags of `args` bind to MODEL; what else they bind may go unused.
+    """The network that the files and flags of `args` bind to MODEL, or the only one that they configure.
+
+    What else they bind may go unused.
 
     Raises:
-      UserError: as `build`; or nothing binds MODEL.
+      UserError: as `build`; or no network is there, or several.
     """
     import gin
+    from gin import config as gin_config
 
     def make() -> "ModelConfig":
-        try:
-            value = gin.query_parameter("MODEL/gin.macro.value")
-        except ValueError as error:
+        config: ModelConfig
+        if "MODEL" in {scope for scope, selector in gin_config._CONFIG if selector == "gin.macro"}:
+            config = gin.query_parameter("MODEL/gin.macro.value").scoped_configurable_fn()
+            return config
+        found = {gin_config._REGISTRY[selector].wrapped for _, selector in gin_config._CONFIG}
+        networks = [configurable for configurable in found if hasattr(configurable, "family")]
+        if len(networks) != 1:
             raise UserError(
-                "nothing binds MODEL; add a model's file, --gin_file=models/t5_1_1/small.gin, say"
-            ) from error
-        config: ModelConfig = value.scoped_configurable_fn()
+                "which network? Bind MODEL, or add a model's file, --gin_file=models/t5_1_1/small.gin, say"
+            )
+        config = gin.get_configurable(networks[0])()
         return config
 
     return _build(make, "MODEL", args, check_unused=False)

@@ -4,7 +4,7 @@ Both keep the `beams` likeliest unfinished answers of each row and, apart from t
 step looks at the 2 * beams likeliest continuations, so that enough unfinished ones are left even if all beams end at
 once. They differ in how a finished answer's length counts, in what counts as finished, and in when a row stops.
 
-Keys and values of the past are never copied from beam to beam: see `T5.beam_step`.
+Keys and values of the past are never copied from beam to beam: see `flanx.models.t5.network.T5.step`.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flanx.decoding.token_loop import EOS_ID, START_ID
+from flanx.data.vocabulary import EOS_ID
+from flanx.models.common.decode_state import Cache
 from flanx.models.common.scanned import unrolled_model
-from flanx.models.t5.network import T5
-from flanx.models.t5.stacks import KeyValue
 
 NONE = -1e7  # T5X's score of an empty place
 
@@ -78,13 +77,13 @@ class _Loop(NamedTuple):
     finished: _Beams
     ended: jax.Array  # bool [B, n], False for an empty place among the finished
     open: jax.Array  # bool [B], rows that could still improve
-    cache: tuple[KeyValue, ...]
+    cache: Cache
 
 
 def beam_search(
-    model: T5,
+    model: Any,
     params: Any,
-    encoder_input_tokens: jax.Array,
+    prompt_tokens: jax.Array,
     max_length: int,
     beams: int = 4,
     scoring: Scoring = T5XScoring(),
@@ -99,7 +98,7 @@ def beam_search(
     Args:
       model: the network; with scanned layers, the parameters are taken apart first.
       params: its parameters.
-      encoder_input_tokens: int32 [B, Li], 0 for padding.
+      prompt_tokens: int32 [B, L], 0 for padding.
       max_length: most tokens to produce, EOS included.
       beams: answers kept at every step, at least 1.
       scoring: `T5XScoring` or `HuggingFaceScoring`.
@@ -111,8 +110,8 @@ def beam_search(
     """
     model, params = unrolled_model(model, params)
     apply: Callable[..., Any] = partial(model.apply, {"params": params})
-    rows = encoder_input_tokens.shape[0]
-    memory = apply(encoder_input_tokens, method="memory")
+    rows = prompt_tokens.shape[0]
+    first, prompt = apply(prompt_tokens, method="prefill")
     slots = jnp.broadcast_to(jnp.arange(beams), (rows, beams))
     nothing = _Beams(
         jnp.zeros((rows, beams, max_length), jnp.int32), jnp.full((rows, beams), NONE, jnp.float32)
@@ -123,7 +122,7 @@ def beam_search(
 
     def advance(loop: _Loop) -> _Loop:
         origin = _put(loop.origin, slots, loop.step)
-        logits, cache = apply(loop.last, loop.step, loop.cache, memory, origin, method="beam_step")
+        logits, cache = apply(loop.last, loop.step, loop.cache, prompt, origin, method="step")
         log_probs, parents, tokens = _continuations(logits, loop.live.scores)
         answers = _put(_rows(loop.live.tokens, parents), tokens, loop.step)
         ends = tokens == eos_id
@@ -153,7 +152,7 @@ def beam_search(
             step=jnp.int32(0),
             # One beam to begin with, or all would be the same.
             live=nothing._replace(scores=nothing.scores.at[:, 0].set(0.0)),
-            last=jnp.full((rows, beams), START_ID, jnp.int32),
+            last=jnp.broadcast_to(first[:, None], (rows, beams)),
             origin=jnp.zeros((rows, beams, max_length), jnp.int32),
             finished=nothing,
             ended=jnp.zeros((rows, beams), bool),

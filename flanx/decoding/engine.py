@@ -3,7 +3,7 @@
 A fixed number of slots is decoded together (`slots.py`). When an answer ends, by end-of-sequence, its own greatest
 length or a stop text, the next request takes its slot, so that no answer waits for the longest of its batch. Requests
 are taken from the stream in windows and sorted by length, in turn the longest first and the shortest first: neighbours
-are alike, the encoder sees little padding, and the memory that every step reads is narrow while questions are short.
+are alike, there is little padding, and the prompts that every step reads are narrow while questions are short.
 
 Requests for beam search are answered in batches of their own, a window at a time.
 
@@ -21,13 +21,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from flanx.data.vocabulary import EOS_ID
 from flanx.decoding import slots as device
 from flanx.decoding.batching import finer, ladder, padded, rung
 from flanx.decoding.beam_batches import best_answers
 from flanx.decoding.requests import Request, Result
-from flanx.decoding.slots import Layout, Memory, Pool, Rows
+from flanx.decoding.slots import Group, Layout, Pool, Rows
 from flanx.decoding.stop import before_stop, showable
-from flanx.decoding.token_loop import EOS_ID, START_ID
 from flanx.models.common.scanned import unrolled_model
 
 CHUNK = 16  # most tokens between two looks of the host
@@ -52,9 +52,9 @@ class _Answering:
 
 @dataclass
 class _Ready:
-    """A group whose memories wait for slots."""
+    """A group whose prompts wait for slots."""
 
-    memory: Memory
+    group: Group
     width: int
     members: deque[tuple[int, int, Request]]  # (row of the group, number, request)
 
@@ -63,7 +63,7 @@ class Engine:
     """Answers requests to one model, a fixed number at a time.
 
     Args:
-      model: a `flanx.models.t5.network.T5`.
+      model: a network of `flanx.models.build`.
       inputs_length: the longest question that is common, in tokens; a longer one costs a compilation.
       max_length: most tokens of any answer.
       slots: requests that are decoded together.
@@ -87,7 +87,7 @@ class Engine:
         self._single = unrolled_model(model, {})[0]
         self._shares = shares
         self._slots = -(-slots // shares) * shares
-        # The encoder's rows: a quarter of the slots, so that a group is soon used up.
+        # Prompts that are read together: a quarter of the slots, so that a group is soon used up.
         self._group = -(-self._slots // (4 * shares)) * shares
         self._widths = ladder(inputs_length)
         self._encoder_widths = finer(self._widths)
@@ -189,8 +189,8 @@ class _Run:
         group = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
         width = rung(max(len(request.tokens) for _, request in group), self._e._encoder_widths)
         inputs = padded([request.tokens for _, request in group], size, width)
-        memory = self._p.prefill(self._params, self._put(inputs, rows=True))
-        return _Ready(memory, width, deque((row, *one) for row, one in enumerate(group)))
+        read = self._p.prefill(self._params, self._put(inputs, rows=True))
+        return _Ready(read, width, deque((row, *one) for row, one in enumerate(group)))
 
     def _insert(
         self, ready: _Ready, members: Sequence[tuple[int, int, Request]], chosen: Sequence[int]
@@ -203,7 +203,7 @@ class _Run:
         source[: len(members)] = [row for row, *_ in members]
         slot[: len(members)] = chosen
         arguments = jax.tree.map(self._put, (rows, source, slot, np.int32(len(members))))
-        self._pool = self._p.insert(self._pool, ready.memory, *arguments)
+        self._pool = self._p.insert(self._pool, ready.group, *arguments)
 
     def _fit(self, *, narrower: bool) -> None:
         """Makes the pool large enough for the requests in slots and the next chunk; smaller only if it may."""
@@ -301,10 +301,10 @@ def _windows(
 
 
 def _starting(requests: Sequence[Request]) -> Rows:
-    """Rows of requests that have not begun."""
+    """Rows of requests that have not begun; their first tokens are the prompts' to say."""
     count = len(requests)
     return Rows(
-        token=np.full(count, START_ID, np.int32),
+        token=np.zeros(count, np.int32),
         position=np.zeros(count, np.int32),
         live=np.ones(count, bool),
         limit=np.array([r.max_length for r in requests], np.int32),

@@ -8,57 +8,11 @@ keeps them. A draw takes two random numbers a row rather than one for each token
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from flanx.decoding.token_loop import EOS_ID, token_by_token
-from flanx.models.t5.network import T5
-
 NEVER = -1e10  # logit of what is not to be drawn
-
-
-def sample(
-    model: T5,
-    params: Any,
-    encoder_input_tokens: jax.Array,
-    max_length: int,
-    temperature: jax.Array,
-    top_k: jax.Array,
-    top_p: jax.Array,
-    keys: jax.Array,
-    *,
-    eos_id: int = EOS_ID,
-) -> tuple[jax.Array, jax.Array]:
-    """Answers drawn token by token, each row with its own parameters, until EOS or `max_length`.
-
-    What a row gets depends on its input, parameters and key alone. Pure and jit-able:
-    `jax.jit(sample, static_argnums=(0, 3))`.
-
-    Args:
-      model: the network; with scanned layers, the parameters are taken apart first.
-      params: its parameters.
-      encoder_input_tokens: int32 [B, Li], 0 for padding.
-      max_length: most tokens to produce, EOS included.
-      temperature: float32 [B]; see `choose`, as for the next two.
-      top_k: int32 [B].
-      top_p: float32 [B].
-      keys: [B] JAX keys; the position of a token is folded in.
-      eos_id: the token that ends a row.
-
-    Returns:
-      tokens int32 [B, max_length], EOS included and 0 after it; and scores float32 [B], the sum of the tokens'
-      log-probabilities under the model as it is, at temperature 1, EOS included.
-    """
-    return token_by_token(
-        model,
-        params,
-        encoder_input_tokens,
-        max_length,
-        lambda logits, step: choose(logits, temperature, top_k, top_p, step_keys(keys, step)),
-        eos_id,
-    )
 
 
 def likeliest(logits: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -7,33 +7,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flanx.models.t5.network import T5
-
 
 def score_continuations(
-    model: T5, params: Any, encoder_input_tokens: jax.Array, options: jax.Array
+    model: Any, params: Any, prompt: jax.Array, options: jax.Array
 ) -> jax.Array:
     """How likely the model finds each option as the answer to its row's input.
 
-    The encoder runs once a row; all options go through the decoder together, and attend to the one set of keys and
-    values of their row. Logits are made option by option, so that those of all options never stand in memory at once.
+    A prompt is read once, and all its options attend to the one set of its keys and values. Logits are made option by
+    option, so that those of all options never stand in memory at once.
     Pure and jit-able: `jax.jit(score_continuations, static_argnums=0)`.
 
     Args:
       model: the network, scanned or not.
       params: its parameters.
-      encoder_input_tokens: int32 [B, Li], 0 for padding.
+      prompt: int32 [B, L], 0 for padding.
       options: int32 [B, N, Lt], each ended by EOS and padded with 0; an option all of padding scores 0.
 
     Returns:
       float32 [B, N], the sum of the log-probabilities of an option's tokens, EOS included.
     """
     apply: Callable[..., Any] = partial(model.apply, {"params": params})
-    rows, count, length = options.shape
-    targets = options.reshape(rows * count, length)
-    inputs = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
-    encoded = apply(encoder_input_tokens, method="encode")
-    hidden = apply(encoded, encoder_input_tokens, inputs, method="decode")
+    hidden = apply(prompt, options, method="answers_hidden")
 
     def option_scores(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
         hidden_bte, targets_bt = pair
@@ -42,5 +36,4 @@ def score_continuations(
         log_probs = chosen - jax.nn.logsumexp(logits, axis=-1)
         return jnp.sum(jnp.where(targets_bt > 0, log_probs, 0.0), axis=-1)
 
-    by_option = hidden.reshape(rows, count, length, -1).swapaxes(0, 1)
-    return jax.lax.map(option_scores, (by_option, options.swapaxes(0, 1))).T
+    return jax.lax.map(option_scores, (hidden.swapaxes(0, 1), options.swapaxes(0, 1))).T

@@ -1,9 +1,9 @@
 """The device's side of continuous batching: a pool of slots, each of which decodes a request of its own.
 
-A slot holds a request's place in its answer, its settings, its cache and its encoder memory. Four compiled functions
-work on the pool: `prefill` runs the encoder over a group of requests, `insert` puts members of the group into slots,
-`advance` makes a few tokens in all slots, and `resized` makes memories and caches larger or smaller. None of them
-depends on which requests there are, and rows never look at each other.
+A slot holds a request's place in its answer, its settings, its cache and what steps read of its prompt. Four compiled
+functions work on the pool: `prefill` reads the prompts of a group of requests, `insert` puts members of the group into
+slots, `advance` makes a few tokens in all slots, and `resized` makes prompts and caches larger or smaller. None depends
+on which requests there are, and rows never look at each other.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from flanx.decoding.sampling import choose, likeliest, step_keys
-from flanx.models.common.masks import BLOCKED
+from flanx.models.common.decode_state import Cache, Prompt
 from flanx.models.common.scanned import to_unrolled, unrolled_model
-from flanx.models.t5.stacks import KeyValue, Memory
 
 
 class Rows(NamedTuple):
@@ -46,11 +45,18 @@ class Rows(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """S slots: their rows, caches [S, H, T, D] and encoder memories [S, H, W, D]."""
+    """S slots: their rows, caches [S, H, T, D] and prompts [S, H, W, D]."""
 
     rows: Rows
-    cache: tuple[KeyValue, ...]
-    memory: Memory
+    cache: Cache
+    prompt: Prompt
+
+
+class Group(NamedTuple):
+    """Prompts that were read together: the first token that a step is given, int32 [G], and what steps read."""
+
+    first: jax.Array
+    prompt: Prompt
 
 
 class Report(NamedTuple):
@@ -92,7 +98,7 @@ class Programs:
 
     unrolled: Callable[..., Any]
     empty: Callable[..., Pool]
-    prefill: Callable[..., Memory]
+    prefill: Callable[..., Group]
     insert: Callable[..., Pool]
     advance: Callable[..., tuple[Pool, Report]]
     resized: Callable[..., Pool]
@@ -103,25 +109,26 @@ def programs(model: Any, layout: Layout | None, chunk: int, eos_id: int) -> Prog
     """The compiled functions, shared by every engine with these arguments.
 
     Args:
-      model: a `flanx.models.t5.network.T5`, scanned or not.
+      model: a network of `flanx.models.build`, scanned or not.
       layout: None for one device.
       chunk: most tokens of one `advance`.
       eos_id: the token that ends a row.
     """
     single = unrolled_model(model, {})[0]
     pool: Any = None
-    memory: Any = None
+    group: Any = None
     both: Any = None
     if layout is not None:
         # Trees of shardings, each of which stands for all arrays below it.
         rows, heads = cast(Any, layout.rows), cast(Any, layout.heads)
-        memory = Memory(heads, rows)
-        pool = Pool(rows, heads, memory)
+        prompt = Prompt(heads, rows)
+        group = Group(rows, prompt)
+        pool = Pool(rows, heads, prompt)
         both = (pool, layout.whole)
     return Programs(
         unrolled=jax.jit(to_unrolled) if model.config.scan_layers else lambda params: params,
         empty=jax.jit(partial(empty, single), static_argnums=(0, 1, 2), out_shardings=pool),
-        prefill=jax.jit(partial(prefill, single), out_shardings=memory),
+        prefill=jax.jit(partial(prefill, single), out_shardings=group),
         insert=jax.jit(insert, donate_argnums=0, out_shardings=pool),
         advance=jax.jit(
             partial(advance, single, chunk, eos_id),
@@ -135,52 +142,46 @@ def programs(model: Any, layout: Layout | None, chunk: int, eos_id: int) -> Prog
 
 def empty(model: Any, slots: int, width: int, length: int) -> Pool:
     """A pool in which nothing lives, for questions of `width` tokens and answers of `length`."""
-    cfg = model.config
-    shape = (slots, cfg.num_heads, width, cfg.head_dim)
-    zeros = jnp.zeros(shape, jnp.dtype(cfg.dtype))
-    bias = jnp.zeros((slots, 1, 1, width), jnp.float32)
     whole, real = jnp.zeros((slots,), jnp.int32), jnp.zeros((slots,), jnp.float32)
     return Pool(
         Rows(whole, whole, whole > 0, whole, real, whole, real, whole.astype(jnp.uint32)),
         model.empty_cache(slots, length),
-        Memory(tuple((zeros, zeros) for _ in range(cfg.num_decoder_layers)), bias),
+        model.empty_prompt(slots, width),
     )
 
 
-def prefill(model: Any, params: Any, inputs: jax.Array) -> Memory:
-    """The encoder memories of a group of requests: int32 [G, W], 0 for padding."""
-    return model.apply({"params": params}, inputs, method="memory")
+def prefill(model: Any, params: Any, inputs: jax.Array) -> Group:
+    """Reads the prompts of a group of requests: int32 [G, W], 0 for padding."""
+    return Group(*model.apply({"params": params}, inputs, method="prefill"))
 
 
 def insert(
-    pool: Pool, group: Memory, rows: Rows, source: jax.Array, slot: jax.Array, count: jax.Array
+    pool: Pool, group: Group, rows: Rows, source: jax.Array, slot: jax.Array, count: jax.Array
 ) -> Pool:
     """Starts `count` requests: member source[i] of the group, with rows[i], in slot[i].
 
+    What an earlier request left is out of sight: of its prompt beyond the new one's length, of its cache by positions.
+
     Args:
-      pool: given up; its memory is at least as wide as the group's.
-      group: of `prefill`.
+      pool: given up; its prompts are at least as wide as the group's.
+      group: of `prefill`, which knows the requests' first tokens.
       rows: arrays [G].
       source: int32 [G].
       slot: int32 [G].
       count: int32 [].
     """
 
-    def put(wide: jax.Array, narrow: jax.Array, i: jax.Array) -> jax.Array:
-        row = jax.lax.dynamic_slice_in_dim(narrow, source[i], 1, axis=0)
-        return jax.lax.dynamic_update_slice(wide, row, (slot[i], 0, 0, 0))
-
     def start(i: jax.Array, pool: Pool) -> Pool:
-        # What an earlier request left is blocked: memory beyond the group's width here, the cache by positions.
-        bias = jnp.full((1, 1, 1, pool.memory.cross_bias.shape[-1]), BLOCKED, jnp.float32)
-        blocked = jax.lax.dynamic_update_slice_in_dim(pool.memory.cross_bias, bias, slot[i], axis=0)
-        cross = jax.tree.map(
-            lambda wide, narrow: put(wide, narrow, i), pool.memory.cross, group.cross
-        )
+        def put(wide: jax.Array, narrow: jax.Array) -> jax.Array:
+            row = jax.lax.dynamic_slice_in_dim(narrow, source[i], 1, axis=0)
+            return jax.lax.dynamic_update_slice(wide, row, (slot[i], *[0] * (wide.ndim - 1)))
+
+        started = jax.tree.map(lambda old, new: old.at[slot[i]].set(new[i]), pool.rows, rows)
+        first = started.token.at[slot[i]].set(group.first[source[i]])
         return Pool(
-            jax.tree.map(lambda old, new: old.at[slot[i]].set(new[i]), pool.rows, rows),
+            started._replace(token=first),
             pool.cache,
-            Memory(cross, put(blocked, group.cross_bias, i)),
+            jax.tree.map(put, pool.prompt, group.prompt),
         )
 
     return jax.lax.fori_loop(0, count, start, pool)
@@ -232,8 +233,8 @@ def advance(
             rows.token,
             rows.position,
             cache,
-            pool.memory,
-            method="decode_step",
+            pool.prompt,
+            method="step",
         )
         token, log_prob = chosen(logits, rows)
         # A slot that is done writes its last place of the cache again and again.
@@ -251,28 +252,24 @@ def advance(
     )
     _, rows, cache, tokens, log_probs = jax.lax.while_loop(more, one, first)
     report = Report(tokens, log_probs, rows.position - started, rows.live)
-    return Pool(rows, cache, pool.memory), report
+    return Pool(rows, cache, pool.prompt), report
 
 
 def resized(pool: Pool, width: int, length: int) -> Pool:
-    """The pool with encoder memories of another width, and caches for another number of positions.
+    """The pool with prompts of another width, and caches for another number of positions.
 
     What is cut off must be padding, and positions not reached, in every live slot.
     """
 
-    def fit(array: jax.Array, axis: int, size: int, fill: float = 0.0) -> jax.Array:
-        more = size - array.shape[axis]
+    def fit(array: jax.Array, size: int) -> jax.Array:
+        more = size - array.shape[2]
         if more <= 0:
-            return jax.lax.slice_in_dim(array, 0, size, axis=axis)
-        return jnp.pad(
-            array, [(0, more if i == axis else 0) for i in range(4)], constant_values=fill
-        )
+            return jax.lax.slice_in_dim(array, 0, size, axis=2)
+        return jnp.pad(array, ((0, 0), (0, 0), (0, more), (0, 0)))
 
+    key_values = jax.tree.map(partial(fit, size=width), pool.prompt.key_values)
     return Pool(
         pool.rows,
-        jax.tree.map(lambda array: fit(array, 2, length), pool.cache),
-        Memory(
-            jax.tree.map(lambda array: fit(array, 2, width), pool.memory.cross),
-            fit(pool.memory.cross_bias, 3, width, BLOCKED),
-        ),
+        jax.tree.map(partial(fit, size=length), pool.cache),
+        pool.prompt._replace(key_values=key_values),
     )

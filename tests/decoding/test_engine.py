@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import greedy, sample
 
 from flanx import models
 from flanx.decoding.beam import HuggingFaceScoring, T5XScoring, beam_search
 from flanx.decoding.engine import Engine
-from flanx.decoding.greedy import greedy
 from flanx.decoding.requests import Request
-from flanx.decoding.sampling import sample
 from flanx.evaluation.predictor import layout_of
 from flanx.models.common import scanned
 from flanx.models.t5.config import T5Config

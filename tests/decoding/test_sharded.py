@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import sample
 from tiny_models import small_model
 
 from flanx.decoding.beam import beam_search
-from flanx.decoding.sampling import sample
 from flanx.decoding.score import score_continuations
 from flanx.sharding.axes import PRESETS
 from flanx.sharding.config import MeshConfig

@@ -36,6 +36,16 @@ def step_mask(index: jax.Array, length: int) -> jax.Array:
     return _additive(allowed[:, None, :], None, None)
 
 
+def lengths_of(tokens: jax.Array) -> jax.Array:
+    """int32 [B]: positions of each row up to the last that is no padding, tokens [B, L]."""
+    return jnp.max(jnp.where(tokens > 0, jnp.arange(1, tokens.shape[1] + 1), 0), axis=1)
+
+
+def lengths_mask(lengths: jax.Array, width: int) -> jax.Array:
+    """The first `lengths` [B] positions of each row -> [B, 1, 1, width]."""
+    return _additive((jnp.arange(width) < lengths[:, None])[:, None, :], None, None)
+
+
 def beam_mask(origin: jax.Array) -> jax.Array:
     """Each beam's own past among that of all: origin int32 [B, n, T] -> [B, 1, n, T, n], 0 at the slot it names."""
     allowed = origin[..., None] == jnp.arange(origin.shape[1])

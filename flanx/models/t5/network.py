@@ -11,11 +11,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flanx.models.common import masks
+from flanx.models.common.decode_state import Cache, KeyValue, Prompt
 from flanx.models.common.layers import Embed
 from flanx.models.common.projection import Projection
 from flanx.models.t5.config import T5Config
-from flanx.models.t5.stacks import Decoder, Encoder, KeyValue, Memory
+from flanx.models.t5.stacks import Decoder, Encoder
 from flanx.sharding.constraints import constrain
+
+START_ID = 0  # what the decoder is given before the first token
 
 
 class T5(nn.Module):
@@ -135,45 +138,50 @@ class T5(nn.Module):
             self.token_embedder(decoder_input_tokens), encoded, self_mask, cross_mask, deterministic
         )
 
-    def memory(self, encoder_input_tokens: jax.Array) -> Memory:
-        """Encodes [B, Li], and lays out all that decoding steps read of it.
+    def answers_hidden(self, prompt: jax.Array, answers: jax.Array) -> jax.Array:
+        """Decoder output before the projection at each token of n given answers to each prompt.
 
-        Every array has the batch's rows as its first axis, and rows do not depend on each other: rows of one memory
-        can be put into another of the same Li.
+        The encoder runs once a row, and its answers attend to one set of keys and values.
+
+        Args:
+          prompt: int32 [B, Li], 0 for padding.
+          answers: int32 [B, n, Lt]; what stands behind an answer changes nothing before it.
+
+        Returns:
+          [B, n, Lt, E].
         """
-        encoded = self.encode(encoder_input_tokens)
-        cross_bias = masks.cross_mask(encoder_input_tokens, None, None, None)
-        return self.decoder.memory(encoded, cross_bias)
+        rows, count, length = answers.shape
+        previous = jnp.pad(answers.reshape(rows * count, length)[:, :-1], ((0, 0), (1, 0)))
+        hidden = self.decode(self.encode(prompt), prompt, previous)
+        return hidden.reshape(rows, count, length, -1)
 
-    def decode_step(
-        self, tokens: jax.Array, index: jax.Array, cache: tuple[KeyValue, ...], memory: Memory
-    ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
+    def prefill(self, prompt: jax.Array) -> tuple[jax.Array, Prompt]:
+        """Encodes int32 [B, Li], 0 for padding: the first decoder inputs [B], and all that steps read of it."""
+        key_values = self.decoder.prompt_key_values(self.encode(prompt))
+        start = jnp.full(prompt.shape[:1], START_ID, jnp.int32)
+        return start, Prompt(key_values, masks.lengths_of(prompt))
+
+    def step(
+        self,
+        tokens: jax.Array,
+        index: jax.Array,
+        cache: Cache,
+        prompt: Prompt,
+        origin: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache]:
         """One position of every row: tokens [B] at `index` -> logits [B, V] of the next token, new cache.
 
         `index` is a scalar, or int32 [B] with a position for each row. A row sees its cache up to its own position
         alone, so a row that starts over at 0 needs no clean cache.
-        """
-        hidden, cache = self.decoder.step(
-            self.token_embedder(tokens[:, None]), cache, memory, index
-        )
-        return self.logits(hidden[:, 0]), cache
 
-    def beam_step(
-        self,
-        tokens: jax.Array,
-        index: jax.Array,
-        cache: tuple[KeyValue, ...],
-        memory: Memory,
-        origin: jax.Array,
-    ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
-        """One position of the n beams of every row: tokens [B, n] at `index` -> logits [B, n, V], new cache.
-
-        Beams never move in the cache: slot b of position t keeps what beam b had there at step t, and a beam finds its
-        own past by `origin`, int32 [B, n, T], the slot of each position. So choosing new beams copies a small table
-        rather than the cache; and a row's beams read its cache, like its encoder's keys and values, once for all.
+        With `origin`, the n beams of every row: tokens [B, n] -> logits [B, n, V]. Beams never move in the cache: slot
+        b of position t keeps what beam b had there at step t, and a beam finds its own past by `origin`, int32
+        [B, n, T], the slot of each position. So choosing new beams copies a small table rather than the cache; and a
+        row's beams read its cache, like its encoder's keys and values, once for all.
         """
-        hidden, cache = self.decoder.step(self.token_embedder(tokens), cache, memory, index, origin)
-        return self.logits(hidden), cache
+        beams = tokens if origin is not None else tokens[:, None]
+        hidden, cache = self.decoder.step(self.token_embedder(beams), cache, prompt, index, origin)
+        return self.logits(hidden if origin is not None else hidden[:, 0]), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., E] -> float32 [..., V]. Operands have the activations' dtype, sums and result are float32."""
@@ -183,9 +191,16 @@ class T5(nn.Module):
             logits = self.decoder.project_logits(hidden)
         return constrain(logits, "batch", *["length"] * (logits.ndim - 2), "vocab")
 
-    def empty_cache(self, rows: int, max_length: int, beams: int = 1) -> tuple[KeyValue, ...]:
+    def empty_cache(self, rows: int, max_length: int, beams: int = 1) -> Cache:
         """Zeroed keys and values of decoder self-attention: for each layer a pair of [rows, H, max_length*beams, D]."""
+        return self._zeros(rows, max_length * beams)
+
+    def empty_prompt(self, rows: int, width: int) -> Prompt:
+        """What `prefill` makes of prompts of `width` positions, none of which is real."""
+        return Prompt(self._zeros(rows, width), jnp.zeros((rows,), jnp.int32))
+
+    def _zeros(self, rows: int, positions: int) -> tuple[KeyValue, ...]:
         cfg = self.config
-        shape = (rows, cfg.num_heads, max_length * beams, cfg.head_dim)
+        shape = (rows, cfg.num_heads, positions, cfg.head_dim)
         zeros = jnp.zeros(shape, jnp.dtype(cfg.dtype))
         return tuple((zeros, zeros) for _ in range(cfg.num_decoder_layers))

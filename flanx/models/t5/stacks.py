@@ -1,21 +1,20 @@
 """Encoder and decoder: layers of norm, attention and feed-forward with residual sums, looped plainly or by scan."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from flanx.models.common import cudnn, masks, products
+from flanx.models.common.decode_state import Cache, KeyValue, Prompt, write_at
 from flanx.models.common.dropout import LayerDropout, StackDropout, scale, stack_dropout
 from flanx.models.common.layers import Dense, Mlp, RMSNorm
 from flanx.models.t5.attention import Attention
 from flanx.models.t5.config import T5Config
 from flanx.models.t5.relative_bias import RelativePositionBias
 from flanx.sharding.constraints import constrain
-
-KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, H, L, D]
 
 
 def _attention(config: T5Config) -> Attention:
@@ -158,28 +157,6 @@ class Encoder(nn.Module):
         return scale(self.encoder_norm(x), drop.last)
 
 
-class Memory(NamedTuple):
-    """What decoding steps read of the encoder and never change. Every array's first axis is the batch's rows.
-
-    Attributes:
-      cross: for each layer, keys and values of the encoder's output, [B, H, Li, D] each.
-      cross_bias: float32 [B, 1, 1, Li], the encoder's padding.
-    """
-
-    cross: tuple[KeyValue, ...]
-    cross_bias: jax.Array
-
-
-def write_at(cache: jax.Array, new: jax.Array, index: jax.Array) -> jax.Array:
-    """cache [B, H, T*n, D] with new [B, H, n, D] as position `index`: one for all rows, or int32 [B]."""
-    start = index * new.shape[2]
-    if jnp.ndim(index) == 0:
-        return jax.lax.dynamic_update_slice_in_dim(cache, new, start, axis=2)
-    return jax.vmap(lambda row, one, at: jax.lax.dynamic_update_slice_in_dim(row, one, at, axis=1))(
-        cache, new, start
-    )
-
-
 class Decoder(nn.Module):
     """All decoder layers, with the position bias before and the norm after them."""
 
@@ -222,25 +199,22 @@ class Decoder(nn.Module):
         """[..., E] -> float32 [..., V], with an output projection of its own."""
         return products.matmul(x, self.logits_dense.kernel.astype(x.dtype), jnp.float32)
 
-    def memory(self, encoded: jax.Array, cross_bias: jax.Array) -> Memory:
-        """Everything that steps need of the encoder's output."""
-        return Memory(
-            cross=tuple(layer.cross_key_value(encoded) for layer in self._unscanned()),
-            cross_bias=cross_bias,
-        )
+    def prompt_key_values(self, encoded: jax.Array) -> tuple[KeyValue, ...]:
+        """Each layer's keys and values of the encoder's output."""
+        return tuple(layer.cross_key_value(encoded) for layer in self._unscanned())
 
     def step(
         self,
         x: jax.Array,
-        cache: tuple[KeyValue, ...],
-        memory: Memory,
+        cache: Cache,
+        prompt: Prompt,
         index: jax.Array,
         origin: jax.Array | None = None,
-    ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
+    ) -> tuple[jax.Array, Cache]:
         """Embedded tokens [B, n, E] at position `index` -> normed output [B, n, E] and the new cache.
 
         `index` is one position for all rows, or int32 [B], each row's own. `origin` is int32 [B, n, T] where n > 1:
-        see `T5.beam_step`.
+        see `T5.step`.
         """
         beams = x.shape[1]
         length = cache[0][0].shape[2] // beams
@@ -253,10 +227,11 @@ class Decoder(nn.Module):
             return (bias[..., None] + masks.beam_mask(origin)).reshape(shape)
 
         shared = None if self.config.relpos_per_layer else bias_of(self.relpos_bias)
+        cross_bias = masks.lengths_mask(prompt.lengths, prompt.key_values[0][0].shape[2])
         new_cache = []
-        for layer, cached, cross in zip(self._unscanned(), cache, memory.cross, strict=True):
+        for layer, cached, cross in zip(self._unscanned(), cache, prompt.key_values, strict=True):
             bias = bias_of(layer.relpos_bias) if shared is None else shared
-            x, cached = layer.step(x, cached, cross, index, bias, memory.cross_bias)
+            x, cached = layer.step(x, cached, cross, index, bias, cross_bias)
             new_cache.append(cached)
         return self.decoder_norm(x), tuple(new_cache)
 
