@@ -20,14 +20,15 @@ from flanx.prep.jobs import Job, jobs
 from flanx.prep.plan import Plan, plan, vocabulary_files
 from flanx.prep.pool import run_all, worker_count
 from flanx.prep.progress import Progress
-from flanx.prep.unit import DISK_FULL, Result
+from flanx.prep.work_item import WorkResult
+from flanx.prep.worker import DISK_FULL
 from flanx.writable import make_folder
 
 _NAMED_FAILURES = 10  # more than these are only counted
 _NAMED_CHARACTERS = 400
 
-Results = Mapping[tuple, Result]
-Run = Callable[[Sequence[Job], int], Generator[Result, None, None]]
+Results = Mapping[tuple, WorkResult]
+Run = Callable[[Sequence[Job], int], Generator[WorkResult, None, None]]
 
 
 def cache(
@@ -74,7 +75,7 @@ def cache(
     inputs = _inputs(plans.values())
     todo = jobs(plans.values(), server.core_count() if workers is None else workers)
     with contextlib.ExitStack() as stack:
-        for folder in sorted({unit.cache_dir for job in todo for unit in job.units}):
+        for folder in sorted({item.cache_dir for job in todo for item in job.items}):
             _make_folder(Path(folder))
             if force:
                 _forget_parts(Path(folder), todo)
@@ -97,7 +98,7 @@ def cache(
                     manifest,
                     unread=_unread(plans[i], results, manifest),
                     plan=registered.fingerprint_with(
-                        plans[i], [results[unit.identity].path for unit in plans[i].units]
+                        plans[i], [results[item.identity].path for item in plans[i].items]
                     ),
                     tensorflow=registered.took_tensorflow(),
                 )
@@ -129,29 +130,29 @@ def _stands_for(there: Manifest, planned: Plan) -> bool:
 
 def _run(todo: Sequence[Job], workers: int, progress: Progress, run: Run) -> Results:
     """Runs all jobs; raises UserError naming the tasks that failed once the others are done."""
-    costs = {unit.identity: job.cost / len(job.units) for job in todo for unit in job.units}
+    costs = {item.identity: job.cost / len(job.items) for job in todo for item in job.items}
     progress.start(len(costs), sum(costs.values()))
-    results: dict[tuple, Result] = {}
-    failed: list[Result] = []
+    results: dict[tuple, WorkResult] = {}
+    failed: list[WorkResult] = []
     parted: set[tuple] = set()
     with contextlib.closing(run(todo, workers)) as arriving:
         for result in arriving:
-            unit = result.unit
+            item = result.item
             if result.disk_full:
-                raise UserError(_no_space(unit.cache_dir, f"caching '{unit.task}'"))
-            if unit.shard is not None:
-                parted.add(unit.identity)
-                progress.part(unit.task, costs[unit.identity] / unit.shard[1])
+                raise UserError(_no_space(item.cache_dir, f"caching '{item.task}'"))
+            if item.shard is not None:
+                parted.add(item.identity)
+                progress.part(item.task, costs[item.identity] / item.shard[1])
                 continue
             if result.failure is not None:
                 failed.append(result)
             else:
-                results[unit.identity] = result
+                results[item.identity] = result
             if result.repaired:
-                progress.warn(f"'{unit.task}' was damaged and is made anew: {result.repaired}")
-            cost = 0.0 if unit.identity in parted else costs[unit.identity]
+                progress.warn(f"'{item.task}' was damaged and is made anew: {result.repaired}")
+            cost = 0.0 if item.identity in parted else costs[item.identity]
             examples = int(result.meta.get("examples", 0))
-            progress.advance(unit.task, examples, cost, result.written)
+            progress.advance(item.task, examples, cost, result.written)
     if failed:
         progress.stop()
         raise UserError(_failures(failed, len(costs)))
@@ -176,10 +177,10 @@ def _no_space(folder: str, doing: str) -> str:
     )
 
 
-def _failures(failed: Sequence[Result], total: int) -> str:
+def _failures(failed: Sequence[WorkResult], total: int) -> str:
     """One line a failed task; a single one, or one reason for all, is one line altogether."""
     reasons = list(dict.fromkeys(_short(result.failure or "") for result in failed))
-    first = failed[0].unit
+    first = failed[0].item
     if len(failed) == 1:
         named = (
             reasons[0] if f"'{first.task}'" in reasons[0] else f"task '{first.task}': {reasons[0]}"
@@ -188,7 +189,7 @@ def _failures(failed: Sequence[Result], total: int) -> str:
         return f"{named}{kept}"
     if len(reasons) == 1:
         return f"{reasons[0]} ({len(failed)} of {total} tasks, '{first.task}' the first)"
-    lines = [f"  {r.unit.task} ({r.unit.split}): {_short(r.failure or '')}" for r in failed]
+    lines = [f"  {r.item.task} ({r.item.split}): {_short(r.failure or '')}" for r in failed]
     more = len(lines) - _NAMED_FAILURES
     shown = lines[:_NAMED_FAILURES] + ([f"  and {more} more"] if more > 0 else [])
     head = f"{len(failed)} of {total} tasks failed; the others are kept, run again to go on:"
@@ -211,8 +212,8 @@ def _refuse_address(cache_dir: str) -> None:
 def _forget_parts(folder: Path, todo: Sequence[Job]) -> None:
     """Parts that an interrupted run left are not gone on from where everything is to be made again."""
     for job in todo:
-        for unit in job.units:
-            for left in (folder / safe_name(unit.task)).glob(f".parts-{safe_name(unit.split)}-*"):
+        for item in job.items:
+            for left in (folder / safe_name(item.task)).glob(f".parts-{safe_name(item.split)}-*"):
                 shutil.rmtree(left, ignore_errors=True)
 
 
@@ -252,7 +253,7 @@ def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> 
     """Puts the results of a request together; tasks without examples are left out with a warning."""
     request = p.request
     found = {
-        one.task: results[unit.identity] for one, unit in zip(p.selected, p.units, strict=True)
+        one.task: results[item.identity] for one, item in zip(p.selected, p.items, strict=True)
     }
     empty = [name for name, result in found.items() if not result.meta["examples"]]
     if len(empty) == len(found):
@@ -293,12 +294,12 @@ def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> 
 def _unread(p: Plan, results: Results, manifest: Manifest) -> list[str]:
     """What the plan has made that is no entry's: stores, and what its filters compare with."""
     entries = {entry.path for entry in manifest.entries}
-    made = [results[unit.identity] for unit in p.units]
+    made = [results[item.identity] for item in p.items]
     compared = {overlap.path for overlap in p.overlaps}.union(r.sketch for r in made if r.sketch)
     return sorted({result.path for result in made} - entries | compared)
 
 
-def _entry(task: str, spec: "registry.TaskSpec | None", result: Result, rate: float) -> Entry:
+def _entry(task: str, spec: "registry.TaskSpec | None", result: WorkResult, rate: float) -> Entry:
     meta = result.meta
     entry = Entry(
         task=task,

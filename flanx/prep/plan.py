@@ -1,4 +1,4 @@
-"""A request made concrete: which tasks, which vocabulary, which files, and one unit of work a task."""
+"""A request made concrete: which tasks, which vocabulary, which files, and one work item a task."""
 
 import importlib.util
 import os
@@ -16,7 +16,8 @@ from flanx.errors import UserError
 from flanx.prep.filtering import engine as filter_engine
 from flanx.prep.filtering import mixture
 from flanx.prep.filtering.overlap import Overlap
-from flanx.prep.unit import Unit, engine_files
+from flanx.prep.store_keys import engine_files
+from flanx.prep.work_item import WorkItem
 
 if TYPE_CHECKING:
     from flanx.registry import Selected
@@ -30,7 +31,7 @@ class Plan:
       request: the request.
       vocabulary: tokeniser of all its tasks.
       selected: its tasks, as the registry resolved them.
-      units: one a task, in the same order.
+      items: one a task, in the same order.
       code: code files that the result depends on.
       data: data files of each task, by task name; a task whose files are missing has none here.
       notes: what the user should know of what was left out.
@@ -40,7 +41,7 @@ class Plan:
     request: StoreRequest
     vocabulary: Vocabulary
     selected: tuple["Selected", ...]
-    units: tuple[Unit, ...]
+    items: tuple[WorkItem, ...]
     code: tuple[str, ...]
     data: dict[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
@@ -82,8 +83,8 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
             )
     spec = _vocabulary_spec(request, selected)
     words = vocabulary.load(spec, request.data_dir)
-    units = tuple(
-        Unit(
+    items = tuple(
+        WorkItem(
             task=one.task,
             split=request.split,
             lengths=dict(request.feature_lengths),
@@ -109,18 +110,18 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
             code.update(one.spec.modules)
         try:
             data[one.task] = _data_files(one, request)
-        except UserError as error:  # the unit will say so, by name, while the others go on
+        except UserError as error:  # the item will say so, by name, while the others go on
             missing.append(error)
     if len(missing) == len(selected):
         more = f" ({len(missing)} tasks without data, this the first)" if len(missing) > 1 else ""
         raise UserError(f"task '{selected[0].task}': {missing[0]}{more}")
     code.update(filter_engine.files(request.filters))
-    units, overlaps = mixture.with_filters(request, selected, units, words)
+    items, overlaps = mixture.with_filters(request, selected, items, words)
     for overlap in overlaps:
         code.update(overlap.files)
         notes += overlap.notes
     return Plan(
-        request, words, selected, units, tuple(sorted(code)), data, tuple(notes), tuple(overlaps)
+        request, words, selected, items, tuple(sorted(code)), data, tuple(notes), tuple(overlaps)
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from flanx.data.manifest import Manifest
 from flanx.data.request import StoreRequest
 from flanx.prep.plan import Plan, plan
-from flanx.prep.unit import store_path
+from flanx.prep.store_keys import store_path
 from flanx.registry.fingerprint import remember_file_hash
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def fingerprint(request: StoreRequest) -> str:
 
 
 def fingerprint_of(planned: Plan) -> str:
-    """The hash of a plan, with the stores that its units would make now.
+    """The hash of a plan, with the stores that its items would make now.
 
     Raises:
       UserError: a task's data file is missing.
     """
-    paths = [store_path(unit, planned.vocabulary) for unit in planned.units]
+    paths = [store_path(item, planned.vocabulary) for item in planned.items]
     return fingerprint_with(planned, paths)
 
 

@@ -14,7 +14,7 @@ from flanx.registry.rendering import Renderer
 from flanx.registry.sources import Row
 
 if TYPE_CHECKING:
-    from flanx.prep.unit import Unit
+    from flanx.prep.work_item import WorkItem
     from flanx.registry import TaskSpec
 
 _BATCH = 256  # texts a call to the tokeniser, or fewer where they are long:
@@ -22,40 +22,40 @@ _BATCH_CHARACTERS = 1 << 22
 
 
 def examples(
-    spec: "TaskSpec", unit: "Unit", vocabulary: Vocabulary, tally: Tally
+    spec: "TaskSpec", item: "WorkItem", vocabulary: Vocabulary, tally: Tally
 ) -> Iterator[Example]:
-    """Renders and tokenises the unit's split of a flanx task.
+    """Renders and tokenises the item's split of a flanx task.
 
     Args:
       spec: the task.
-      unit: split, lengths, seed and limits.
+      item: split, lengths, seed and limits.
       vocabulary: tokeniser.
       tally: filled with what is dropped and clipped.
     """
-    rows = numbered_rows(spec, unit)
-    return of_rows(rows, renderer(spec, unit, vocabulary), vocabulary, tally, sieve(spec, unit))
+    rows = numbered_rows(spec, item)
+    return of_rows(rows, renderer(spec, item, vocabulary), vocabulary, tally, sieve(spec, item))
 
 
-def sieve(spec: "TaskSpec", unit: "Unit") -> Sieve | None:
-    """The unit's filters at work; None where it has none."""
-    return Sieve(unit, spec) if unit.filters else None
+def sieve(spec: "TaskSpec", item: "WorkItem") -> Sieve | None:
+    """The item's filters at work; None where it has none."""
+    return Sieve(item, spec) if item.filters else None
 
 
-def renderer(spec: "TaskSpec", unit: "Unit", vocabulary: Vocabulary) -> Renderer:
-    """What renders single rows of the unit's split."""
+def renderer(spec: "TaskSpec", item: "WorkItem", vocabulary: Vocabulary) -> Renderer:
+    """What renders single rows of the item's split."""
     return spec.renderer(
-        unit.split,
-        feature_lengths=unit.lengths,
+        item.split,
+        feature_lengths=item.lengths,
         vocabulary=vocabulary,
-        seed=unit.seed,
-        data_dir=unit.data_dir,
+        seed=item.seed,
+        data_dir=item.data_dir,
     )
 
 
-def numbered_rows(spec: "TaskSpec", unit: "Unit") -> Iterator[tuple[int, Row]]:
-    """The rows of the unit's split with their places."""
-    rows = spec.rows(unit.split, unit.data_dir)
-    return enumerate(itertools.islice(rows, unit.max_examples))
+def numbered_rows(spec: "TaskSpec", item: "WorkItem") -> Iterator[tuple[int, Row]]:
+    """The rows of the item's split with their places."""
+    rows = spec.rows(item.split, item.data_dir)
+    return enumerate(itertools.islice(rows, item.max_examples))
 
 
 def of_rows(

@@ -22,11 +22,11 @@ from flanx.registry.foreign import readable
 if TYPE_CHECKING:
     import seqio
 
-    from flanx.prep.unit import Unit
+    from flanx.prep.work_item import WorkItem
 
 
 def examples(
-    unit: "Unit", vocabulary: Vocabulary, tally: Tally, sieve: Sieve | None = None
+    item: "WorkItem", vocabulary: Vocabulary, tally: Tally, sieve: Sieve | None = None
 ) -> Iterator[Example]:
     """The split as `task.get_dataset(lengths, split, shuffle=False)` gives it, except for what is too long.
 
@@ -34,32 +34,32 @@ def examples(
     and counted, and ends in EOS where the SeqIO feature has `add_eos`.
 
     Args:
-      unit: the SeqIO task's name, split and lengths.
+      item: the SeqIO task's name, split and lengths.
       vocabulary: the one the task was checked to agree with; decodes texts that the task does not carry.
       tally: filled with what is dropped and clipped.
       sieve: filters, which see the tokens without EOS and the texts in place of fields.
     """
-    task = get(unit.task)
-    if unit.split not in task.splits:
+    task = get(item.task)
+    if item.split not in task.splits:
         raise UserError(
-            f"SeqIO task '{unit.task}' has no split '{unit.split}', only {', '.join(task.splits)}"
+            f"SeqIO task '{item.task}' has no split '{item.split}', only {', '.join(task.splits)}"
         )
     ends = {
         name: vocabulary.eos_id if feature.add_eos else None
         for name, feature in task.output_features.items()
     }
-    lengths = {name: n for name, n in unit.lengths.items() if name in ends}
+    lengths = {name: n for name, n in item.lengths.items() if name in ends}
     task, cached = readable(task)
     dataset = task.get_dataset(
         sequence_length=lengths,
-        split=unit.split,
+        split=item.split,
         shuffle=False,
         use_cached=cached,
-        seed=unit.seed,
+        seed=item.seed,
         trim_output_features=False,
     )
-    if unit.max_examples is not None:
-        dataset = dataset.take(unit.max_examples)
+    if item.max_examples is not None:
+        dataset = dataset.take(item.max_examples)
     for index, row in enumerate(dataset.as_numpy_iterator()):
         tokens = {name: row[name].tolist() if name in ends else [] for name in FEATURES}
         if not any(t != ends.get("targets") for t in tokens["targets"]):
@@ -80,7 +80,7 @@ def examples(
         tally.kept += 1
         fitted = {}
         for name in FEATURES:
-            full = len(tokens[name]) == unit.lengths[name]
+            full = len(tokens[name]) == item.lengths[name]
             whole = _length_before(row, name, tokens[name], vocabulary) if full else None
             fitted[name] = tally.fit(name, tokens[name], ends.get(name), whole)
         yield Example(

@@ -29,7 +29,7 @@ from flanx.registry import Selected
 if TYPE_CHECKING:
     from flanx.data.request import StoreRequest
     from flanx.data.vocabulary import Vocabulary
-    from flanx.prep.unit import Unit
+    from flanx.prep.work_item import WorkItem
 
 FOLDER = "overlaps"
 _COMMON_ROWS = 10  # a run in no more rows than these is never a dataset's wording
@@ -44,7 +44,7 @@ class Overlap:
       settings: the filter.
       selected: one task of each evaluation dataset.
       data_dir: where relative data files are looked up.
-      units: for SeqIO tasks that flanx did not register, what reads them, in the order of `selected`; else None.
+      items: for SeqIO tasks that flanx did not register, what reads them, in the order of `selected`; else None.
       path: the index, relative to the cache folder.
       files: what the index depends on.
       notes: what the user should know of what is not compared with.
@@ -53,7 +53,7 @@ class Overlap:
     settings: Decontaminate
     selected: tuple[Selected, ...]
     data_dir: str | None
-    units: tuple["Unit | None", ...]
+    items: tuple["WorkItem | None", ...]
     path: str
     files: tuple[str, ...]
     notes: tuple[str, ...]
@@ -68,8 +68,8 @@ class Overlap:
         if not force and (there := _opened(final)) is not None:
             return sum(map(len, there.values()))
         found: dict[int, list[np.ndarray]] = {}
-        for one, unit in zip(self.selected, self.units, strict=True):
-            rows = self._texts(one, unit, words)
+        for one, item in zip(self.selected, self.items, strict=True):
+            rows = self._texts(one, item, words)
             for length, runs in evidence(rows, self.settings).items():
                 found.setdefault(length, []).append(runs)
         joined = {n: np.unique(np.concatenate(parts)) for n, parts in sorted(found.items())}
@@ -85,23 +85,23 @@ class Overlap:
         return table.num_rows
 
     def _texts(
-        self, one: Selected, unit: "Unit | None", words: "Vocabulary"
+        self, one: Selected, item: "WorkItem | None", words: "Vocabulary"
     ) -> Iterator[Sequence[str]]:
         """The texts of each row of a dataset."""
         if one.spec is not None:
             reader = content.reader(one.spec, self.settings.split, self.data_dir)
             for _, fields in reader.rows(self.settings.split, self.data_dir):
                 yield reader.all_texts(fields)
-        elif unit is not None:
+        elif item is not None:
             from flanx.prep import seqio_tasks
             from flanx.prep.tally import Tally
 
-            for example in seqio_tasks.examples(unit, words, Tally(unit.lengths)):
+            for example in seqio_tasks.examples(item, words, Tally(item.lengths)):
                 yield (example.inputs_text or "", *example.targets_text)
 
 
 def resolve(
-    settings: Decontaminate, request: "StoreRequest", words: "Vocabulary", template: "Unit"
+    settings: Decontaminate, request: "StoreRequest", words: "Vocabulary", template: "WorkItem"
 ) -> Overlap:
     """Finds the evaluation tasks of a filter.
 
@@ -109,7 +109,7 @@ def resolve(
       settings: the filter.
       request: imports and data folder.
       words: vocabulary of the request.
-      template: any unit of the request.
+      template: any item of the request.
 
     Raises:
       UserError: a name matches nothing, no task of it has the split, or its data is missing.
@@ -136,19 +136,19 @@ def resolve(
     selected = tuple(chosen[name] for name in sorted(chosen))
     files: list[str] = []
     parts: list[Any] = []
-    units: list[Unit | None] = []
+    items: list[WorkItem | None] = []
     for one in selected:
         if one.spec is not None:
             files += [*one.spec.modules, *_data_files(one, settings.split, request.data_dir)]
             parts.append(described(one.spec, settings.split, request.data_dir, None))
-            units.append(None)
+            items.append(None)
             continue
         from flanx.prep import seqio_tasks
 
         files += seqio_tasks.files(one.task, settings.split)
         parts.append([seqio_tasks.fingerprint(one.task, settings.split), words.fingerprint])
         whole = {"inputs": 1 << 24, "targets": 1 << 24}
-        units.append(
+        items.append(
             replace(
                 template,
                 task=one.task,
@@ -166,7 +166,7 @@ def resolve(
         settings,
         selected,
         request.data_dir,
-        tuple(units),
+        tuple(items),
         f"{FOLDER}/{key}.arrow",
         tuple(dict.fromkeys(files)),
         tuple(notes),

@@ -1,4 +1,4 @@
-"""The filters that judge one example at a time, inside the unit of work that renders it."""
+"""The filters that judge one example at a time, inside the work item that renders it."""
 
 import functools
 import os
@@ -24,29 +24,29 @@ from flanx.prep.filtering.ngrams import words
 from flanx.prep.filtering.overlap import Index
 
 if TYPE_CHECKING:
-    from flanx.prep.unit import Unit
+    from flanx.prep.work_item import WorkItem
     from flanx.registry import TaskSpec
 
 Judge = Callable[[Example], str | None]
 
 
 class Sieve:
-    """A unit's row-wise filters, in the order given: the first that refuses an example counts it.
+    """An item's row-wise filters, in the order given: the first that refuses an example counts it.
 
     Args:
-      unit: the task, its filters and the index files of Decontaminate.
+      item: the task, its filters and the index files of Decontaminate.
       spec: the task; None for one that flanx did not register, whose texts stand for its fields.
     """
 
-    def __init__(self, unit: "Unit", spec: "TaskSpec | None"):
-        self._unit = unit
+    def __init__(self, item: "WorkItem", spec: "TaskSpec | None"):
+        self._item = item
         self._spec = spec
         self.needs_fields = spec is not None and any(
-            isinstance(one, Language | Function) for one in unit.filters
+            isinstance(one, Language | Function) for one in item.filters
         )
-        overlaps = iter(unit.overlaps)
+        overlaps = iter(item.overlaps)
         self._judges: list[Judge] = []
-        for one in unit.filters:
+        for one in item.filters:
             path = next(overlaps) if isinstance(one, Decontaminate) else None
             self._judges.append(self._judge(one, path))
 
@@ -69,8 +69,8 @@ class Sieve:
           options: the answers to choose from.
         """
         example = Example(
-            self._unit.task,
-            self._unit.split,
+            self._item.task,
+            self._item.split,
             index,
             inputs,
             targets,
@@ -92,7 +92,7 @@ class Sieve:
         if isinstance(one, Function):
             return functools.partial(_function, one, engine.function(one))
         assert isinstance(one, Decontaminate) and overlap is not None
-        index = Index.read(os.path.join(self._unit.cache_dir, overlap))
+        index = Index.read(os.path.join(self._item.cache_dir, overlap))
         return functools.partial(_overlap, one, index)
 
     def _content(self, example: Example) -> Content:
@@ -103,8 +103,8 @@ class Sieve:
     @functools.cached_property
     def _reader(self) -> content.Reader:
         assert self._spec is not None
-        unit = self._unit
-        return content.reader(self._spec, unit.split, unit.data_dir, unit.max_examples)
+        item = self._item
+        return content.reader(self._spec, item.split, item.data_dir, item.max_examples)
 
 
 def _length(one: Length, example: Example) -> str | None:
