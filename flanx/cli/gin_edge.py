@@ -247,13 +247,13 @@ def _import_own(imports: Sequence[Import]) -> list[str]:
     """
     if not imports:
         return []
-    from flanx.registry.fingerprint import is_foreign
     from flanx.registry.loading import import_users
+    from flanx.registry.project_code import is_installed
 
     found = []
     for module, place in imports:
         file = getattr(import_users(module, f"{place}: import {module}"), "__file__", None)
-        if file and not is_foreign(file):
+        if file and not is_installed(file):
             found.append(module)
     return found
 

@@ -84,6 +84,7 @@ class Manifest:
       plan: fingerprint of what the registry made of the request, by `flanx.prep.registered`; "" for a manifest that
         `flanx cache` has not made, which is compared with nothing.
       tensorflow: whether it takes TensorFlow to ask the registry, as for bare SeqIO tasks.
+      versions: of flanx's parts that made it, by `flanx.prep.versions`.
       flanx_version, format_version: what wrote it.
     """
 
@@ -98,6 +99,7 @@ class Manifest:
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     plan: str = ""
     tensorflow: bool = False
+    versions: Mapping[str, int] = field(default_factory=dict)
     flanx_version: str = flanx.__version__
     format_version: int = FORMAT_VERSION
 

@@ -20,6 +20,7 @@ from flanx.prep.jobs import Job, jobs
 from flanx.prep.plan import Plan, plan, vocabulary_files
 from flanx.prep.pool import run_all, worker_count
 from flanx.prep.progress import Progress
+from flanx.prep.versions import versions
 from flanx.prep.work_item import WorkResult
 from flanx.prep.worker import DISK_FULL
 from flanx.writable import make_folder
@@ -101,6 +102,7 @@ def cache(
                         plans[i], [results[item.identity].path for item in plans[i].items]
                     ),
                     tensorflow=registered.took_tensorflow(),
+                    versions=versions(),
                 )
                 with _space(request, "writing the manifest"):
                     manifest.save(request.manifest_path)
@@ -122,8 +124,12 @@ def check(requests: Iterable[StoreRequest], workers: int | None) -> None:
 
 def _stands_for(there: Manifest, planned: Plan) -> bool:
     """Whether what is registered now is what the manifest was made of; a task without its data says so as it is run."""
+    if not there.plan:
+        return True
     try:
-        return not there.plan or there.plan == registered.fingerprint_of(planned)
+        return dict(there.versions) == versions() and there.plan == registered.fingerprint_of(
+            planned
+        )
     except UserError:
         return False
 

@@ -15,7 +15,7 @@ from flanx.data import store, temporary
 from flanx.data.request import safe_name
 from flanx.data.vocabulary import Vocabulary
 from flanx.prep import render
-from flanx.prep.tally import Tally
+from flanx.prep.render_stats import RenderStats
 
 if TYPE_CHECKING:
     from flanx.prep.work_item import WorkItem
@@ -40,16 +40,16 @@ def make(item: "WorkItem", words: Vocabulary, place: Path, key: str) -> int:
     assert item.shard is not None
     spec = registry.get_task(item.task)
     renderer = render.renderer(spec, item, words)
-    sieve = render.sieve(spec, item)
+    filters = render.row_filters(spec, item)
     temporary.sweep(place)
 
     def write(chunk: int, rows: Rows) -> None:
-        tally = Tally(item.lengths)
+        stats = RenderStats(item.lengths)
         meta: dict[str, Any] = {"task": item.task, "split": item.split, "key": f"{key} {chunk}"}
 
         def examples() -> Iterator[store.Example]:
-            yield from render.of_rows(rows, renderer, words, tally, sieve)
-            meta["tally"] = tally.state()
+            yield from render.of_rows(rows, renderer, words, stats, filters)
+            meta["stats"] = stats.state()
 
         store.write(
             _part(place, chunk),
@@ -108,10 +108,10 @@ def opened(place: Path, count: int) -> list[store.TaskStore]:
     return [store.open(_part(place, chunk)) for chunk in range(count)]
 
 
-def counted(parts: list[store.TaskStore], tally: Tally) -> Iterator[store.TaskStore]:
-    """The chunks, each with its counts added to `tally` before it is given."""
+def counted(parts: list[store.TaskStore], stats: RenderStats) -> Iterator[store.TaskStore]:
+    """The chunks, each with its counts added to `stats` before it is given."""
     for part in parts:
-        tally.add(part.meta["tally"])
+        stats.add(part.meta["stats"])
         yield part
 
 

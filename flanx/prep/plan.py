@@ -13,10 +13,8 @@ from flanx.data import vocabulary
 from flanx.data.request import StoreRequest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
-from flanx.prep.filtering import engine as filter_engine
-from flanx.prep.filtering import mixture
+from flanx.prep.filtering import filter_keys, mixture
 from flanx.prep.filtering.overlap import Overlap
-from flanx.prep.store_keys import engine_files
 from flanx.prep.work_item import WorkItem
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ class Plan:
       vocabulary: tokeniser of all its tasks.
       selected: its tasks, as the registry resolved them.
       items: one a task, in the same order.
-      code: code files that the result depends on.
+      code: code files of the user's that the result depends on; flanx's own parts have versions.
       data: data files of each task, by task name; a task whose files are missing has none here.
       notes: what the user should know of what was left out.
       overlaps: what the request's Decontaminate filters compare with.
@@ -102,7 +100,7 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
         )
         for one in selected
     )
-    code = {*engine_files(), *_registering_modules(request.imports)}
+    code = set(_registering_modules(request.imports))
     data = {}
     missing: list[UserError] = []
     for one in selected:
@@ -115,7 +113,7 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
     if len(missing) == len(selected):
         more = f" ({len(missing)} tasks without data, this the first)" if len(missing) > 1 else ""
         raise UserError(f"task '{selected[0].task}': {missing[0]}{more}")
-    code.update(filter_engine.files(request.filters))
+    code.update(filter_keys.files(request.filters))
     items, overlaps = mixture.with_filters(request, selected, items, words)
     for overlap in overlaps:
         code.update(overlap.files)

@@ -15,7 +15,7 @@ from flanx.data.manifest import Manifest
 from flanx.data.request import StoreRequest
 from flanx.prep.plan import Plan, plan
 from flanx.prep.store_keys import store_path
-from flanx.registry.fingerprint import remember_file_hash
+from flanx.registry.file_hashes import remember_file_hash
 
 if TYPE_CHECKING:
     from flanx.registry import Selected

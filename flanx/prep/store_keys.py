@@ -1,18 +1,16 @@
 """Where a work item's store is: the key over everything that decides its bytes, its folder, and what is there."""
 
-import functools
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import flanx
 from flanx import registry
 from flanx.data import store
 from flanx.data.request import safe_name
 from flanx.data.vocabulary import Vocabulary
-from flanx.prep.filtering import engine as filter_engine
+from flanx.prep import render, seqio_tasks
+from flanx.prep.filtering import filter_keys
 from flanx.prep.work_item import WorkItem
 
 
@@ -32,8 +30,6 @@ def store_key(item: WorkItem, words: Vocabulary) -> tuple[str, dict[str, Any]]:
       16 hex digits of BLAKE2b over the canonical JSON of the second value.
     """
     if item.bare:
-        from flanx.prep import seqio_tasks
-
         spec = None
         task = seqio_tasks.fingerprint(item.task, item.split)
     else:
@@ -56,43 +52,12 @@ def store_key(item: WorkItem, words: Vocabulary) -> tuple[str, dict[str, Any]]:
         "max_examples": item.max_examples,
         "for_eval": item.for_eval,
         "format_version": store.FORMAT_VERSION,
-        "flanx_version": flanx.__version__,
-        "engine": engine_fingerprint(),
+        "tokens_version": (seqio_tasks if item.bare else render).VERSION,
     }
     if item.filters:
-        made_of["filters"] = filter_engine.fingerprint(item.filters, item.overlaps, spec)
+        made_of["filters"] = filter_keys.fingerprint(item.filters, item.overlaps, spec)
     canonical = json.dumps(made_of, sort_keys=True)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest(), made_of
-
-
-_PREPARING = (
-    *(
-        "work_item.py",
-        "store_keys.py",
-        "worker.py",
-        "parts.py",
-        "render.py",
-        "seqio_tasks.py",
-        "tally.py",
-    ),
-    *("../data/vocabulary.py", "../data/long_texts.py"),
-)
-
-
-def engine_files() -> list[str]:
-    """The code of flanx that decides which tasks a mixture has, at which rates, and what is in their stores."""
-    here = Path(__file__).parent
-    registry_files = sorted((here.parent / "registry").glob("*.py"))
-    return [os.path.abspath(path) for path in (*registry_files, *(here / n for n in _PREPARING))]
-
-
-@functools.cache
-def engine_fingerprint() -> str:
-    """Hash of the code that makes a store of what the registry renders, whose own is `fingerprint.engine_hash`."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name in _PREPARING:
-        digest.update((Path(__file__).parent / name).read_bytes())
-    return digest.hexdigest()
 
 
 def meta_of(folder: Path, verify: bool = False) -> dict[str, Any]:

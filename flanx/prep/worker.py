@@ -19,8 +19,8 @@ from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.prep import parts, render, store_keys
 from flanx.prep.filtering import sketching
-from flanx.prep.filtering.sieve import Sieve
-from flanx.prep.tally import Tally
+from flanx.prep.filtering.row_filters import RowFilters
+from flanx.prep.render_stats import RenderStats
 from flanx.prep.work_item import WorkItem, WorkResult
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -114,9 +114,15 @@ def _run(item: WorkItem) -> tuple[WorkResult, Ending | None]:
                 raise
             return WorkResult(item, path, store_keys.meta_of(folder)), None
         return WorkResult(item, path, repaired=repaired, parts=count), None
-    tally = Tally(item.lengths)
-    meta = {"task": item.task, "split": item.split, "key": key, "made_of": made_of}
-    rows = _checked(item, words, tally, meta, _parts(item, place))
+    stats = RenderStats(item.lengths)
+    meta = {
+        "task": item.task,
+        "split": item.split,
+        "key": key,
+        "made_of": made_of,
+        "flanx_version": flanx.__version__,
+    }
+    rows = _checked(item, words, stats, meta, _parts(item, place))
     made = store.draft(folder, rows, meta, vocabulary_size=words.size, for_eval=item.for_eval)
 
     def end() -> WorkResult:
@@ -158,22 +164,22 @@ def _load_tasks(mixture: str, imports: tuple[str, ...]) -> None:
 def _checked(
     item: WorkItem,
     words: Vocabulary,
-    tally: Tally,
+    stats: RenderStats,
     meta: dict[str, Any],
     ready: list[store.TaskStore] | None,
 ) -> Iterator[store.Example | store.TaskStore]:
     """What the store is to hold; at the end the counts go into `meta`, or lengths that fit nothing are refused."""
     if ready is not None:
-        yield from parts.counted(ready, tally)
+        yield from parts.counted(ready, stats)
     elif item.bare:
         from flanx.prep import seqio_tasks
 
-        sieve = Sieve(item, None) if item.filters else None
-        yield from seqio_tasks.examples(item, words, tally, sieve)
+        filters = RowFilters(item, None) if item.filters else None
+        yield from seqio_tasks.examples(item, words, stats, filters)
     else:
-        yield from render.examples(registry.get_task(item.task), item, words, tally)
-    tally.check(item.task, item.split)
-    meta.update(tally.to_json())
+        yield from render.examples(registry.get_task(item.task), item, words, stats)
+    stats.check(item.task, item.split)
+    meta.update(stats.to_json())
 
 
 def _named(error: Exception) -> str:

@@ -7,9 +7,9 @@ from flanx.registry.draws import Draws
 from flanx.registry.few_shot import FewShot
 from flanx.registry.held_out import HeldOut
 from flanx.registry.loading import load_for
+from flanx.registry.mixing_rates import rates
 from flanx.registry.mixtures import Mixture, Part, mixture
 from flanx.registry.natural_instructions import NaturalInstructions
-from flanx.registry.rates import rates
 from flanx.registry.registration import register
 from flanx.registry.rendering import Dropped, Rendered
 from flanx.registry.selection import Selected, resolve, specs_of

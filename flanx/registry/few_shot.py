@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from flanx.errors import UserError
 from flanx.registry.template import placeholders
 
+# In the key of every few-shot store. Raise it when the same rows are given other exemplars, or the same exemplars are
+# shown otherwise. `exemplars` belongs to it.
+VERSION = 1
+
 
 @dataclass(frozen=True)
 class FewShot:

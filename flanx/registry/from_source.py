@@ -12,7 +12,8 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import PurePath
 from types import CodeType, ModuleType
 
-from flanx.registry.fingerprint import is_foreign
+from flanx.registry import function_source
+from flanx.registry.project_code import is_installed
 
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
 
@@ -22,7 +23,10 @@ class _Loader(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
+        source = self.get_data(path)
+        # The file may be edited while this process goes on; keys hang on the source that runs.
+        function_source.remember(path, source)
+        return self.source_to_code(source, path)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -67,4 +71,4 @@ def _of_project(name: str, file: str) -> bool:
     """
     if name.startswith(("flanx.tasks.", "flanx.mixtures.")):
         return True
-    return not is_foreign(file) and _INSTALLED.isdisjoint(PurePath(file).parts)
+    return not is_installed(file) and _INSTALLED.isdisjoint(PurePath(file).parts)

@@ -8,6 +8,9 @@ from flanx.registry.draws import fraction
 from flanx.registry.seqio_rows import wrapped
 from flanx.registry.sources import Row, RowSource
 
+# In the key of every store that rows are held out from, or for. Raise it when other rows are held out of the same ones.
+VERSION = 1
+
 
 class HeldOut:
     """`source` with a share of one split's rows moved to another.
@@ -65,7 +68,7 @@ class HeldOut:
         if split not in (self._split, self._into):
             return inner
         held = {"share": self._share, "key": list(self._key), "split": split}
-        return {"source": "HeldOut", "of": inner, **held}
+        return {"source": "HeldOut", "version": VERSION, "of": inner, **held}
 
     def where(self, split: str, index: int, data_dir: str | None = None) -> str:
         for position, (number, _) in enumerate(self._numbered(split, data_dir)):

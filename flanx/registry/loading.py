@@ -15,7 +15,7 @@ import flanx
 from flanx import named_modules
 from flanx.errors import UserError, did_you_mean
 from flanx.registry import from_source, table
-from flanx.registry.fingerprint import is_foreign
+from flanx.registry.project_code import is_installed
 from flanx.registry.row_errors import in_words, short_path, user_line
 
 PACKAGES = ("flanx.tasks", "flanx.mixtures")
@@ -96,7 +96,7 @@ def import_users(module: str, asked: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
             raise UserError(f"{asked}: {_failure(error)}") from error
-        own = [entry for entry in sys.path if not is_foreign(os.path.join(entry, "any.py"))]
+        own = [entry for entry in sys.path if not is_installed(os.path.join(entry, "any.py"))]
         there = [one.name for one in pkgutil.iter_modules([os.getcwd(), *own])]
         raise UserError(
             f"{asked}: no such module in {os.getcwd()}, on PYTHONPATH or installed{did_you_mean(module, there)}"

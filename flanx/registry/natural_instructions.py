@@ -12,10 +12,13 @@ from typing import Any
 
 from flanx.errors import UserError
 from flanx.registry.draws import fraction
-from flanx.registry.fingerprint import file_hash
+from flanx.registry.file_hashes import file_hash
 from flanx.registry.json_rows import DuplicateKey, unique
 from flanx.registry.sources import Row, find
 
+# In the key of every store made of Natural Instructions. Raise it when an unchanged file gives other rows, or gives a
+# split other rows.
+VERSION = 1
 _READ = frozenset(
     (
         *("Definition", "Instances", "Positive Examples", "Negative Examples"),
@@ -86,6 +89,7 @@ class NaturalInstructions:
         chosen = {"cap": self._cap, "test": self._test, "validation": self._validation}
         return {
             "source": "NaturalInstructions",
+            "version": VERSION,
             "sha256": [file_hash(file)],
             "split": split,
             **chosen,

@@ -18,7 +18,10 @@ from flanx.registry.values import HALF_PAIR, Drop, Values
 if TYPE_CHECKING:
     from flanx.registry.spec import TaskSpec
 
-
+# In the key of every store that flanx renders. Raise it when an unchanged row gives other texts, options or references,
+# is dropped where it was kept, or for another reason. `field_names`, `values`, `choices`, `texts`, `options` and
+# `template` belong to it; what only few-shot examples have is versioned in `few_shot`, random draws in `draws`.
+VERSION = 1
 LEFT_OUT = "left out by `fields`"
 
 

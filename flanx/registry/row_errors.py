@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flanx.errors import UserError, did_you_mean
-from flanx.registry.fingerprint import is_foreign
+from flanx.registry.project_code import is_installed
 
 LEAVE_OUT = "or let `fields` return None to leave the row out"
 _MOST_CHARACTERS = 300
@@ -44,7 +44,7 @@ def user_line(error: BaseException) -> str | None:
     """`file:line` in the user's own code that the exception came through last; None where it did not."""
     frames = traceback.extract_tb(error.__traceback__)
     # Names in angle brackets are of code without a file, as dataclasses write it.
-    own = [f for f in frames if not f.filename.startswith("<") and not is_foreign(f.filename)]
+    own = [f for f in frames if not f.filename.startswith("<") and not is_installed(f.filename)]
     return f"{short_path(own[-1].filename)}:{own[-1].lineno}" if own else None
 
 

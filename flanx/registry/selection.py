@@ -11,8 +11,8 @@ from typing import Any
 from flanx.errors import UserError, did_you_mean
 from flanx.registry import foreign, loading, presence, table
 from flanx.registry.draws import rank
+from flanx.registry.mixing_rates import Group, Rule
 from flanx.registry.mixtures import Mixture, Part
-from flanx.registry.rates import Group, Rule
 from flanx.registry.spec import TYPES, TaskSpec
 
 TYPE_SHARES = {"inv": 0.3}  # Flan 2022; every other type weighs 1

@@ -17,7 +17,7 @@ from absl import logging
 
 from flanx.errors import UserError
 from flanx.registry import plain_pickle, selection, table
-from flanx.registry.rates import rates
+from flanx.registry.mixing_rates import rates
 from flanx.registry.rendering import Rendered, Renderer
 from flanx.registry.seqio_mixtures import num_examples
 from flanx.registry.seqio_vocabulary import LateVocabulary

@@ -180,7 +180,7 @@ def test_rates_take_linear_work(monkeypatch: pytest.MonkeyPatch):
         calls += 1
         return weigh(rule, examples)
 
-    from flanx.registry.rates import Group, Rule
+    from flanx.registry.mixing_rates import Group, Rule
     from flanx.registry.selection import Selected
 
     monkeypatch.setattr(Rule, "weight", counted)

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+# In the key of every sketch and overlap index, and of stores with filters. Raise it when the same text has other words,
+# or the same words another hash.
+VERSION = 1
 # Scripts that write no spaces between words: there a character counts as a word (Thai, Lao, Khmer, Myanmar, kana,
 # Han ideographs with their extensions, Hangul is spaced and stays whole).
 _UNSPACED = (

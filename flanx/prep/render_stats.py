@@ -11,7 +11,7 @@ EMPTY_TARGET = "empty target"
 
 
 @dataclass
-class Tally:
+class RenderStats:
     """What was dropped, what was clipped, and how long the features were before.
 
     Attributes:

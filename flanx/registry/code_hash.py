@@ -1,18 +1,24 @@
-"""Stable hashes of what decides a task's examples: code, templates and files.
+"""Stable hashes of the project's functions, and of the values that they use.
 
 The hash of a function follows everything of the project that it uses: nested functions, constants, default arguments,
-closures, decorators, and the helper functions, classes and module constants that it names. Python's own library,
-installed packages and flanx's engine count by name alone (`engine_hash` covers what renders). Comments, line numbers,
-file paths and PYTHONHASHSEED do not matter.
+closures, decorators, and the helper functions, classes and module constants that it names. Functions count by their
+normalised source (`function_source`), so comments, layout, docstrings, line numbers, file paths, PYTHONHASHSEED and the
+Python version do not matter. A function without a source counts by its bytecode and the Python version; what is written
+in C counts by name, and so do Python's own library, installed packages and flanx's engine, whose parts have versions of
+their own.
 """
 
+import collections
 import dataclasses
+import enum
 import functools
 import hashlib
-import os
+import re
+import reprlib
 import sys
-import sysconfig
+import typing
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -24,7 +30,16 @@ from types import (
 )
 from typing import Any
 
-_DESCRIPTORS = (GetSetDescriptorType, MemberDescriptorType)  # of slots: no content of their own
+from flanx.registry import function_source
+from flanx.registry.project_code import is_installed
+
+_NAMED_FIELD = type(collections.namedtuple("_Pair", "left").left)  # type: ignore[attr-defined]
+_DESCRIPTORS = (
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    _NAMED_FIELD,
+)  # of slots: no content of their own
+_MAKERS = {module.__file__ for module in (dataclasses, enum, reprlib, typing, collections)}
 
 
 def code_hash(*things: Any) -> str:
@@ -37,46 +52,6 @@ def code_files(*things: Any) -> tuple[str, ...]:
     walk = _Walk()
     walk.digest(things)
     return tuple(sorted(file for file in walk.files if not file.startswith("<")))
-
-
-_file_hashes: dict[
-    tuple[str, int, int], str
-] = {}  # by path, size and time: a changed file is another
-
-
-def file_hash(path: str) -> str:
-    """SHA-256 of a file's content, kept as long as the file's size and time stand."""
-    name = _state(path)
-    if name not in _file_hashes:
-        with open(path, "rb") as file:
-            _file_hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _file_hashes[name]
-
-
-def remember_file_hash(path: str, sha256: str) -> None:
-    """Spares `file_hash` a file whose checksum is known, so that a mixture is looked through without reading it."""
-    _file_hashes[_state(path)] = sha256
-
-
-def _state(path: str) -> tuple[str, int, int]:
-    status = os.stat(path)
-    return os.path.abspath(path), status.st_size, status.st_mtime_ns
-
-
-@functools.cache
-def engine_hash() -> str:
-    """Hash of the code that reads and renders, so that a change in it makes new stores."""
-    folder = os.path.dirname(__file__)
-    reading = (
-        *("sources", "text_files", "json_rows", "parquet_rows", "natural_instructions", "held_out"),
-        *("seqio_rows", "field_names", "spec"),
-    )
-    rendering = (
-        *("draws", "exemplars", "few_shot", "options", "rendering", "template", "values"),
-        *("texts", "choices", "row_errors"),
-    )
-    parts = (*reading, *rendering, "fingerprint")
-    return code_hash([file_hash(os.path.join(folder, f"{part}.py")) for part in parts])
 
 
 class _Walk:
@@ -96,7 +71,7 @@ class _Walk:
 
     def _pieces(self, thing: Any) -> Iterable[str]:
         if thing is None or isinstance(thing, (bool, int, float, complex, str, bytes)):
-            yield f"{type(thing).__name__}:{thing!r}"
+            yield f"{type(thing).__name__}:{thing!a}"
             return
         if isinstance(thing, (frozenset, set)):
             yield f"set:{len(thing)}"
@@ -134,20 +109,25 @@ class _Walk:
             yield from self._object(thing)
 
     def _code(self, code: CodeType) -> Iterable[str]:
-        yield f"code:{code.co_code.hex()}"
+        yield f"code:{sys.version_info[:2]}:{code.co_code.hex()}"
         yield from code.co_names
         yield from self._pieces(code.co_consts)
 
     def _function(self, function: FunctionType) -> Iterable[str]:
-        if is_foreign(function.__code__.co_filename):
-            yield f"foreign:{function.__module__}.{function.__qualname__}"
+        if is_installed(function.__code__.co_filename):
+            yield f"installed:{function.__module__}.{function.__qualname__}"
             yield from self._wrapped(function)
             return
         self.files.add(function.__code__.co_filename)
-        yield from self._code(function.__code__)
+        source = function_source.normalised(function)
+        if source is None:
+            yield from self._code(function.__code__)
+        else:
+            yield f"source:{source}"
         yield from self._pieces(function.__defaults__)
         yield from self._pieces(function.__kwdefaults__)
-        for cell in function.__closure__ or ():
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        for _, cell in sorted(cells, key=lambda named: named[0]):
             try:
                 yield from self._pieces(cell.cell_contents)
             except ValueError:  # not bound yet
@@ -165,10 +145,14 @@ class _Walk:
     def _class(self, cls: type) -> Iterable[str]:
         yield f"class:{cls.__module__}.{cls.__qualname__}"
         module = sys.modules.get(cls.__module__)
-        if module is not None and is_foreign(getattr(module, "__file__", None) or "<frozen>"):
+        if module is not None and is_installed(getattr(module, "__file__", None) or "<frozen>"):
             return
         for base in cls.__bases__:
             yield from self._pieces(base)
+        if dataclasses.is_dataclass(cls):
+            yield from self._pieces(_dataclass_settings(cls))
+        if issubclass(cls, enum.Enum):
+            yield from self._pieces({name: one.value for name, one in cls.__members__.items()})
         for name, value in cls.__dict__.items():
             if isinstance(value, (staticmethod, classmethod)):
                 value = value.__func__
@@ -177,76 +161,99 @@ class _Walk:
             elif isinstance(value, functools.cached_property):
                 value = value.func
             if isinstance(value, FunctionType):
-                yield name
-                yield from self._function(value)
-            elif not (name.startswith("__") or isinstance(value, (type, *_DESCRIPTORS))):
+                if not _is_made_by_python(cls, name, value):
+                    yield name
+                    yield from self._function(value)
+            elif not (
+                name.startswith("__")
+                or isinstance(value, (type, *_DESCRIPTORS))
+                or (
+                    issubclass(cls, enum.Enum) and (name.startswith("_") or name in cls.__members__)
+                )
+            ):
                 yield name
                 yield from self._pieces(value)
 
     def _object(self, thing: Any) -> Iterable[str]:
-        yield f"object:{type(thing).__module__}.{type(thing).__qualname__}"
+        module = type(thing).__module__.partition(".")[0].lstrip("_")
+        yield f"object:{module}.{type(thing).__qualname__}"
         yield from self._wrapped(thing)
         if isinstance(thing, BuiltinFunctionType):
             yield thing.__qualname__
+        elif isinstance(thing, PurePath):  # whose class has another module in Python 3.13
+            yield str(thing)
+        elif isinstance(thing, re.Pattern):  # whose repr is cut after 200 characters
+            yield from self._pieces((thing.pattern, thing.flags))
+        elif isinstance(
+            getattr(thing, "__array_interface__", None), dict
+        ):  # its repr leaves out the middle
+            yield from self._pieces((str(thing.dtype), thing.shape, thing.tolist()))
+        elif isinstance(thing, enum.Enum):
+            yield thing.name
+            yield from self._pieces(type(thing))
         elif dataclasses.is_dataclass(thing):
             for one in dataclasses.fields(thing):
                 yield one.name
                 yield from self._pieces(getattr(thing, one.name))
             yield from self._pieces(type(thing))
-        elif not _is_foreign_object(thing) and hasattr(thing, "__dict__"):
+        elif not _is_installed_object(thing) and hasattr(thing, "__dict__"):
             yield from self._class(type(thing))
             yield from self._pieces(vars(thing))
         else:
             text = repr(thing)
             if " at 0x" not in text:
-                yield text
+                yield ascii(text)
+
+
+def _dataclass_settings(cls: type) -> list[Any]:
+    """What the methods that `dataclass` writes are made of; their code is no source, and differs between versions."""
+    params = getattr(cls, "__dataclass_params__")  # noqa: B009 - no public name
+    switches = [
+        getattr(params, n) for n in ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+    ]
+    missing = dataclasses.MISSING
+    fields = [
+        [
+            *(one.name, one.init, one.repr, one.hash, one.compare, one.kw_only),
+            None if one.default is missing else [one.default],
+            None if one.default_factory is missing else [one.default_factory],
+        ]
+        for one in dataclasses.fields(cls)
+    ]
+    return [switches, fields]
+
+
+def _is_made_by_python(cls: type, name: str, function: FunctionType) -> bool:
+    """Whether a method is one that `dataclass`, `NamedTuple` or `Enum` adds, of the class's fields or members alone."""
+    if not (dataclasses.is_dataclass(cls) or issubclass(cls, (tuple, enum.Enum))):
+        return False
+    file = function.__code__.co_filename
+    return name.startswith("_") and (file.startswith("<") or file in _MAKERS)
 
 
 def _globals_used(code: CodeType, space: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Globals that the code and the functions inside it name, with members of the project's modules."""
-    names: list[str] = []
+    """Globals that the code and the functions inside it name, with members of the project's modules.
+
+    By name: the order in which code objects have them differs between Python versions.
+    """
+    names: set[str] = set()
     waiting = [code]
     while waiting:
         one = waiting.pop()
-        names.extend(one.co_names)
+        names.update(one.co_names)
         waiting.extend(const for const in one.co_consts if isinstance(const, CodeType))
-    found: list[tuple[str, Any]] = []
-    for name in dict.fromkeys(names):
-        if name not in space:
-            continue
+    used: list[tuple[str, Any]] = []
+    for name in sorted(names & space.keys()):
         value = space[name]
-        found.append((name, value))
-        if isinstance(value, ModuleType) and not is_foreign(
+        used.append((name, value))
+        if isinstance(value, ModuleType) and not is_installed(
             getattr(value, "__file__", None) or "<frozen>"
         ):
             members = vars(value)
-            found.extend((f"{name}.{n}", members[n]) for n in dict.fromkeys(names) if n in members)
-    return found
+            used.extend((f"{name}.{n}", members[n]) for n in sorted(names & members.keys()))
+    return used
 
 
-@functools.cache
-def _foreign_folders() -> tuple[str, ...]:
-    """Of Python itself, and of packages wherever they are installed: a `.pth` file may bring in another place's."""
-    paths = sysconfig.get_paths()
-    folders = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"]}
-    folders.update(p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages"))
-    return tuple(os.path.realpath(folder) + os.sep for folder in sorted(folders))
-
-
-@functools.cache
-def is_foreign(filename: str) -> bool:
-    """Whether a file belongs to Python, an installed package or flanx's engine; flanx's tasks never do."""
-    if filename.startswith("<frozen"):
-        return True
-    real = os.path.realpath(filename)
-    engine = os.path.realpath(os.path.dirname(os.path.dirname(__file__)))
-    if real.startswith(
-        tuple(os.path.join(engine, part) + os.sep for part in ("tasks", "mixtures"))
-    ):
-        return False
-    return real.startswith((*_foreign_folders(), engine + os.sep))
-
-
-def _is_foreign_object(thing: Any) -> bool:
+def _is_installed_object(thing: Any) -> bool:
     module = sys.modules.get(type(thing).__module__)
-    return module is not None and is_foreign(getattr(module, "__file__", None) or "<frozen>")
+    return module is not None and is_installed(getattr(module, "__file__", None) or "<frozen>")

@@ -17,20 +17,23 @@ from flanx.data.filters import (
     label,
 )
 from flanx.errors import UserError, did_you_mean
-from flanx.prep.filtering import content, engine, libraries
+from flanx.prep.filtering import content, libraries, user_function
 from flanx.prep.filtering.content import Content
 from flanx.prep.filtering.example import Example
 from flanx.prep.filtering.ngrams import words
-from flanx.prep.filtering.overlap import Index
+from flanx.prep.filtering.overlap_index import Index
 
 if TYPE_CHECKING:
     from flanx.prep.work_item import WorkItem
     from flanx.registry import TaskSpec
 
+# In the key of every store with filters that see one example at a time. Raise it when one of them keeps what it
+# dropped, drops what it kept, or counts it under another name.
+VERSION = 1
 Judge = Callable[[Example], str | None]
 
 
-class Sieve:
+class RowFilters:
     """An item's row-wise filters, in the order given: the first that refuses an example counts it.
 
     Args:
@@ -90,7 +93,7 @@ class Sieve:
         if isinstance(one, Language):
             return language_judge(one, self._content)
         if isinstance(one, Function):
-            return functools.partial(_function, one, engine.function(one))
+            return functools.partial(_function, one, user_function.load(one))
         assert isinstance(one, Decontaminate) and overlap is not None
         index = Index.read(os.path.join(self._item.cache_dir, overlap))
         return functools.partial(_overlap, one, index)
