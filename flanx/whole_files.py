@@ -4,13 +4,13 @@ import os
 
 from etils import epath
 
-from flanx.data import temporary as temporaries
+from flanx import temporary as temporaries
 
 
 def write(path: os.PathLike[str] | str, content: str | bytes) -> None:
     """Writes beside `path` and renames; folders that are missing are made, a failure leaves nothing behind.
 
-    What a killed writer leaves, `flanx.data.temporary.sweep` removes.
+    What a killed writer leaves, `flanx.temporary.sweep` removes.
     """
     final = epath.Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ def build(
       UserError: an unreadable file, an unknown or unused name, a value left unset or of another type.
     """
     import gin
-    from flanx.registry import from_source
+    from flanx.user_code import from_source
     from gin import config as gin_config
 
     extra_files = [*extra_files, *([run_file] if run_file else [])]
@@ -247,8 +247,8 @@ def _import_own(imports: Sequence[Import]) -> list[str]:
     """
     if not imports:
         return []
-    from flanx.registry.loading import import_users
-    from flanx.registry.project_code import is_installed
+    from flanx.user_code.importing import import_users
+    from flanx.user_code.project_code import is_installed
 
     found = []
     for module, place in imports:

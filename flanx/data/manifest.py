@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import flanx
+from flanx import temporary as temporaries
 from flanx.data import store
-from flanx.data import temporary as temporaries
 from flanx.data.request import StoreRequest
 
 FORMAT_VERSION = 2

@@ -16,7 +16,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from flanx.data import store, temporary
+from flanx import temporary
+from flanx.data import store
 from flanx.errors import UserError
 from flanx.prep import worker
 from flanx.prep.jobs import Job

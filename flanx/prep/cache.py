@@ -6,9 +6,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from pathlib import Path
 
-from flanx import registry
+from flanx import registry, temporary
 from flanx.data import manifest as manifests
-from flanx.data import temporary
 from flanx.data.manifest import Entry, Manifest
 from flanx.data.request import StoreRequest, safe_name
 from flanx.errors import UserError

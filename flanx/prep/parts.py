@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flanx import registry
-from flanx.data import store, temporary
+from flanx import registry, temporary
+from flanx.data import store
 from flanx.data.request import safe_name
 from flanx.data.vocabulary import Vocabulary
 from flanx.prep import render

@@ -13,7 +13,7 @@ from flanx.data import vocabulary
 from flanx.data.request import StoreRequest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
-from flanx.prep.filtering import filter_keys, mixture
+from flanx.prep.filtering import filter_keys, request_filters
 from flanx.prep.filtering.overlap import Overlap
 from flanx.prep.work_item import WorkItem
 
@@ -114,7 +114,7 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
         more = f" ({len(missing)} tasks without data, this the first)" if len(missing) > 1 else ""
         raise UserError(f"task '{selected[0].task}': {missing[0]}{more}")
     code.update(filter_keys.files(request.filters))
-    items, overlaps = mixture.with_filters(request, selected, items, words)
+    items, overlaps = request_filters.with_filters(request, selected, items, words)
     for overlap in overlaps:
         code.update(overlap.files)
         notes += overlap.notes

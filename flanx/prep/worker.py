@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import flanx
-from flanx import registry
-from flanx.data import store, temporary, vocabulary
+from flanx import registry, temporary
+from flanx.data import store, vocabulary
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
 from flanx.prep import parts, render, store_keys

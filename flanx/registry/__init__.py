@@ -2,17 +2,19 @@
 
 import wrapt
 
-from flanx.registry import sources
+from flanx.registry import names, sources, table
 from flanx.registry.draws import Draws
 from flanx.registry.few_shot import FewShot
 from flanx.registry.held_out import HeldOut
 from flanx.registry.loading import load_for
 from flanx.registry.mixing_rates import rates
-from flanx.registry.mixtures import Mixture, Part, mixture
+from flanx.registry.mixture_registration import mixture
+from flanx.registry.mixtures import Mixture, Part
 from flanx.registry.natural_instructions import NaturalInstructions
 from flanx.registry.registration import register
 from flanx.registry.rendering import Dropped, Rendered
-from flanx.registry.selection import Selected, resolve, specs_of
+from flanx.registry.selected import Selected
+from flanx.registry.selection import resolve, specs_of
 from flanx.registry.sources import Generated, Jsonl, Parquet, RowSource, Tsv
 from flanx.registry.spec import TYPES, TaskSpec
 from flanx.registry.table import get_mixture, get_task, isolated
@@ -54,22 +56,16 @@ __all__ = [
 
 def task_names(glob: str | None = None) -> list[str]:
     """Names of the registered tasks, sorted; of those that a name or glob of tasks or datasets stands for."""
-    from flanx.registry import selection, table
-
-    return sorted(table.tasks() if glob is None else selection.match(glob))
+    return sorted(table.tasks() if glob is None else names.match(glob))
 
 
 def dataset_names(glob: str | None = None) -> list[str]:
     """Names of the registered datasets, sorted; of those that have a task `glob` stands for."""
-    from flanx.registry import table
-
     return sorted({table.tasks()[name].dataset for name in task_names(glob)})
 
 
 def mixture_names() -> list[str]:
     """Names of the registered mixtures, sorted."""
-    from flanx.registry import table
-
     return sorted(table.mixtures())
 
 

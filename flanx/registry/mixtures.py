@@ -1,17 +1,11 @@
-"""Mixtures: what to mix, by pattern, and by which rule each part weighs."""
+"""What a mixture is: its parts, by pattern, and by which rule each weighs."""
 
 import math
 import numbers
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flanx.errors import UserError
-from flanx.registry import table
-from flanx.registry.spec import caller
-
-_NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Part:
         exclude = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
         object.__setattr__(self, "exclude", exclude)
         for name in ("rate", "cap", "share", "temperature"):
-            _check_positive(f"part '{self.pattern}'", name, getattr(self, name))
+            check_positive(f"part '{self.pattern}'", name, getattr(self, name))
         for name in ("cap", "temperature"):
             if self.rate is not None and getattr(self, name) is not None:
                 raise UserError(
@@ -58,7 +52,7 @@ class Part:
                 )
 
 
-def _check_positive(about: str, name: str, value: Any) -> None:
+def check_positive(about: str, name: str, value: Any) -> None:
     """Refuses what is no number above 0; a weight must be finite, a bound or a temperature may be infinite."""
     if value is None:
         return
@@ -86,45 +80,3 @@ class Mixture:
     cap: int | None
     place: str
     temperature: float | None = None
-
-
-def mixture(
-    name: str,
-    parts: Sequence[Part | str],
-    *,
-    cap: int | None = None,
-    temperature: float | None = None,
-) -> None:
-    """Registers a mixture. Its patterns are looked up when it is used, not now.
-
-    Args:
-      name: letters, digits, `_` and dots.
-      parts: `Part`s; a plain text is `Part(text)`.
-      cap: most examples that count for a task's weight: min(cap, n), the rest is still used.
-      temperature: a task of n examples weighs min(cap, n)**(1 / temperature); 1 unless given.
-
-    Raises:
-      UserError: the name is taken or malformed, no parts, shares on some parts alone, or a cap or temperature that is
-        not above 0.
-    """
-    place = caller()
-    if not _NAME.fullmatch(name):
-        raise UserError(f"mixture '{name}' ({place}): a name has letters, digits, '_' and dots")
-    if isinstance(parts, (str, Part)):
-        parts = (parts,)
-    made = tuple(Part(part) if isinstance(part, str) else part for part in parts)
-    if not made:
-        raise UserError(f"mixture '{name}' ({place}): no parts; give flanx.Part('collection.*')")
-    for part in made:
-        if not isinstance(part, Part):
-            raise UserError(f"mixture '{name}' ({place}): {part!r} is no flanx.Part")
-    shared = [part for part in made if part.share is not None]
-    if shared and len(shared) < len(made):
-        bare = next(part.pattern for part in made if part.share is None)
-        raise UserError(
-            f"mixture '{name}' ({place}): part '{bare}' has no share, but '{shared[0].pattern}' has; "
-            "give every part a share, or none"
-        )
-    for what, value in (("cap", cap), ("temperature", temperature)):
-        _check_positive(f"mixture '{name}' ({place})", what, value)
-    table.add_mixture(Mixture(name, made, cap, place, temperature))

@@ -1,22 +1,19 @@
 """One row to one example: template, options, exemplars, target. Pure Python; every draw by (seed, task, index)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from flanx.errors import UserError, did_you_mean
 from flanx.registry import choices, exemplars, few_shot
 from flanx.registry.draws import Draws
 from flanx.registry.options import OptionStyle, draw_style
 from flanx.registry.row_errors import LEAVE_OUT, RowError, fields_failed
-from flanx.registry.sources import Row
+from flanx.registry.sources import Row, RowSource
 from flanx.registry.template import EXEMPLARS, Template, placeholders
 from flanx.registry.texts import NotText, has_half_pair, plain, refusal
 from flanx.registry.values import HALF_PAIR, Drop, Values
-
-if TYPE_CHECKING:
-    from flanx.registry.spec import TaskSpec
 
 # In the key of every store that flanx renders. Raise it when an unchanged row gives other texts, options or references,
 # is dropped where it was kept, or for another reason. `field_names`, `values`, `choices`, `texts`, `options` and
@@ -53,6 +50,29 @@ class Dropped:
     reason: str
 
 
+class Task(Protocol):
+    """What rendering needs of a `flanx.registry.spec.TaskSpec`, which stands above it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def source(self) -> RowSource: ...
+    @property
+    def to_fields(self) -> Callable[[Row], Mapping[str, Any]]: ...
+    @property
+    def templates(self) -> tuple[Template, ...]: ...
+    @property
+    def few_shot(self) -> few_shot.FewShot: ...
+    @property
+    def is_few_shot(self) -> bool: ...
+    @property
+    def shows_options(self) -> bool: ...
+
+
 class Renderer:
     """Renders rows of one split of one task; reads the exemplar pool when it is first needed.
 
@@ -67,7 +87,7 @@ class Renderer:
 
     def __init__(
         self,
-        spec: "TaskSpec",
+        spec: Task,
         split: str,
         *,
         feature_lengths: Mapping[str, int] | None = None,

@@ -11,39 +11,12 @@ from typing import Any
 from flanx.errors import UserError, did_you_mean
 from flanx.registry import foreign, loading, presence, table
 from flanx.registry.draws import rank
-from flanx.registry.mixing_rates import Group, Rule
 from flanx.registry.mixtures import Mixture, Part
+from flanx.registry.names import is_glob, known, match
+from flanx.registry.selected import Group, Rule, Selected
 from flanx.registry.spec import TYPES, TaskSpec
 
 TYPE_SHARES = {"inv": 0.3}  # Flan 2022; every other type weighs 1
-_GLOB = re.compile(r"[*?\[]")
-
-
-@dataclass(frozen=True)
-class Selected:
-    """A task of a mixture.
-
-    Attributes:
-      task: its name.
-      spec: its TaskSpec; None for a task that other code registered with SeqIO.
-      rules: how it weighs, one rule for each part that selects it.
-    """
-
-    task: str
-    spec: TaskSpec | None
-    rules: tuple[Rule, ...]
-
-    @property
-    def dataset(self) -> str:
-        return self.spec.dataset if self.spec is not None else self.task
-
-    @property
-    def type(self) -> str | None:
-        return self.spec.type if self.spec is not None else None
-
-    @property
-    def category(self) -> str | None:
-        return self.spec.category if self.spec is not None else None
 
 
 @dataclass
@@ -227,7 +200,7 @@ def _within(inner: Mixture | Part, outer: Rule) -> Rule:
 
 def _expand_foreign(part: Part, occurrence: str, rule: Rule) -> list[_Found]:
     """What others registered with SeqIO under the part's pattern; a name of flanx's own comes first."""
-    if match(part.pattern) and not _GLOB.search(part.pattern):
+    if match(part.pattern) and not is_glob(part.pattern):
         return []
     if foreign.known(part.pattern):
         from flanx.registry import seqio_mixtures
@@ -254,30 +227,6 @@ def specs_of(name: str) -> list[TaskSpec]:
     return sorted(specs.values(), key=lambda spec: (spec.dataset, order.get(spec.type, -1)))
 
 
-def known(pattern: str) -> bool:
-    """Whether a name or glob stands for anything that is registered by now."""
-    return (
-        pattern in table.mixtures()
-        or bool(match(pattern))
-        or foreign.known(pattern)
-        or bool(foreign.names(pattern))
-    )
-
-
-def match(pattern: str) -> list[str]:
-    """Names of the flanx tasks that a name or glob of datasets or tasks stands for."""
-    tasks, datasets = table.tasks(), table.datasets()
-    if not _GLOB.search(pattern):
-        if pattern in tasks:
-            return [pattern]
-        return [spec.name for spec in datasets.get(pattern, ())]
-    matches = re.compile(fnmatch.translate(pattern)).match
-    found = [spec.name for name in datasets if matches(name) for spec in datasets[name]]
-    known = set(found)
-    found += [name for name in tasks if name not in known and matches(name)]
-    return found
-
-
 def _out(patterns: Sequence[str]) -> Any:
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns)).match
 
@@ -285,6 +234,6 @@ def _out(patterns: Sequence[str]) -> Any:
 def _nothing_matches(pattern: str, inside: tuple[str, ...]) -> str:
     collections = {f"{name.partition('.')[0]}.*" for name in table.datasets()}
     known = [*table.mixtures(), *table.datasets(), *sorted(collections), *table.tasks()]
-    what = "glob" if _GLOB.search(pattern) else "name"
+    what = "glob" if is_glob(pattern) else "name"
     of = f" of mixture '{inside[-1]}'" if inside else ""
     return f"{what} '{pattern}'{of} matches no task or mixture{did_you_mean(pattern, known)}"

@@ -19,9 +19,12 @@ from flanx.errors import UserError
 from flanx.registry import plain_pickle, selection, table
 from flanx.registry.mixing_rates import rates
 from flanx.registry.rendering import Rendered, Renderer
+from flanx.registry.selected import Selected
 from flanx.registry.seqio_mixtures import num_examples
 from flanx.registry.seqio_vocabulary import LateVocabulary
 from flanx.registry.spec import TaskSpec
+from flanx.user_code import import_by_name
+from flanx.user_code.import_by_name import METRIC, POSTPROCESSOR
 
 SEED = 0  # SeqIO hands preprocessors no seed of the run; flanx's own commands take theirs
 _published: set[str] = set()
@@ -226,7 +229,7 @@ class SelectedMixture(seqio.Mixture):
         self._sub_mixtures: list[seqio.Mixture] = []
 
     @functools.cached_property
-    def _selected(self) -> list[selection.Selected]:
+    def _selected(self) -> list[Selected]:
         return selection.resolve(self._name, split=None)
 
     @property
@@ -312,17 +315,13 @@ def _output_features(vocabulary: str | None) -> dict[str, seqio.Feature]:
 
 def _ranks(metric: str) -> bool:
     """Whether a metric needs the scores of options, which SeqIO's metric functions are not given."""
-    from flanx.evaluation.metrics import needs_of, resolve
-
-    return needs_of(resolve(metric)) == "option_scores"
+    return getattr(import_by_name.load(metric, METRIC), "needs", None) == "option_scores"
 
 
 @functools.cache
 def _metric(name: str) -> Callable[..., Any]:
     def metric(targets: Sequence[Any], predictions: Sequence[Any]) -> Mapping[str, float]:
-        from flanx.evaluation.metrics import resolve
-
-        return resolve(name)(targets, predictions)
+        return import_by_name.load(name, METRIC)(targets, predictions)
 
     metric.__name__ = name.rpartition(":")[2]
     return metric
@@ -335,9 +334,7 @@ def _postprocess_with(name: str | None) -> Callable[..., Any]:
     def postprocess(
         output: Any, example: Mapping[str, Any] | None = None, is_target: bool = False, **_: Any
     ) -> Any:
-        from flanx.evaluation.postprocess import resolve
-
-        clean = resolve(name) if name is not None else str
+        clean = str if name is None else import_by_name.load(name, POSTPROCESSOR)
         if not is_target:
             return clean(_text(output))
         known = (example or {}).get("references")

@@ -7,7 +7,7 @@ from typing import Any
 import seqio
 
 from flanx.errors import UserError
-from flanx.registry.mixing_rates import Group, Rule
+from flanx.registry.selected import Group, Rule
 
 
 def foreign_rules(name: str, rule: Rule, occurrence: str) -> list[tuple[str, Rule]]:

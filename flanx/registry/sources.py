@@ -8,9 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 from flanx import resources
 from flanx.errors import UserError
 from flanx.registry import json_rows, parquet_rows, text_files
-from flanx.registry.code_hash import code_files, code_hash
 from flanx.registry.file_hashes import file_hash
-from flanx.registry.row_errors import RowError, in_words
+from flanx.registry.row_errors import RowError
+from flanx.user_code.code_hash import code_files, code_hash
+from flanx.user_code.error_lines import in_words
 
 # In the key of every store made of these sources. Raise it when unchanged files, or an unchanged function, give other
 # rows: other columns, values, types or order. `text_files`, `json_rows` and `parquet_rows` belong to it.

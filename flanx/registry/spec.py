@@ -8,12 +8,12 @@ from typing import Any
 
 from flanx.errors import UserError
 from flanx.registry import draws, few_shot, rendering
-from flanx.registry.code_hash import code_files, code_hash
 from flanx.registry.few_shot import FewShot
 from flanx.registry.rendering import Dropped, Rendered, Renderer
-from flanx.registry.row_errors import in_words
 from flanx.registry.sources import Row, RowSource
 from flanx.registry.template import Template
+from flanx.user_code.code_hash import code_files, code_hash
+from flanx.user_code.error_lines import in_words
 
 TYPES = ("zs_opt", "zs_noopt", "fs_opt", "fs_noopt", "inv")
 

@@ -29,8 +29,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.path import atomicity
 
-from flanx import digests, system_errors, whole_files
-from flanx.data import temporary
+from flanx import digests, system_errors, temporary, whole_files
 from flanx.errors import UserError, did_you_mean
 from flanx.training import retention
 from flanx.training.assignment import assign

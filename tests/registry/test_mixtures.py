@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import flanx
 from flanx import Part, registry
+from flanx.registry.selected import Group, Rule, Selected
 
 Register = Callable[..., None]
 ROW_TYPES = ("zs_opt", "zs_noopt", "fs_opt", "fs_noopt", "inv")
@@ -173,15 +174,12 @@ def test_subsets_differ_by_seed(collections: None):
 def test_rates_take_linear_work(monkeypatch: pytest.MonkeyPatch):
     """Each rule is weighed once, however many there are."""
     calls = 0
-    weigh = registry.rates.__globals__["Rule"].weight
+    weigh = Rule.weight
 
     def counted(rule: Any, examples: int) -> float:
         nonlocal calls
         calls += 1
         return weigh(rule, examples)
-
-    from flanx.registry.mixing_rates import Group, Rule
-    from flanx.registry.selection import Selected
 
     monkeypatch.setattr(Rule, "weight", counted)
     selected = [

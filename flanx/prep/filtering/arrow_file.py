@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flanx.data import temporary
+from flanx import temporary
 
 
 @contextlib.contextmanager

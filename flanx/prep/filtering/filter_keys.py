@@ -8,8 +8,8 @@ from typing import Any
 from flanx.data.filters import Decontaminate, Filter, Function, Language, NearDuplicates, to_json
 from flanx.prep.filtering import content, libraries, ngrams, row_filters, user_function
 from flanx.registry import draws, rendering
-from flanx.registry.code_hash import code_files, code_hash
 from flanx.registry.spec import TaskSpec
+from flanx.user_code.code_hash import code_files, code_hash
 
 _LIBRARIES = {Language: "py3langid", NearDuplicates: "datasketch"}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from flanx.data.filters import Function
 from flanx.errors import UserError, did_you_mean
-from flanx.registry.loading import import_users
+from flanx.user_code.importing import import_users
 
 
 def load(one: Function) -> Callable[..., Any]:

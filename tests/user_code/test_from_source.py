@@ -69,7 +69,7 @@ def test_no_pyc_is_left(folder: Path):
 
 
 def test_installed_packages_and_the_engine_keep_theirs(folder: Path):
-    from flanx.registry import from_source
+    from flanx.user_code import from_source
 
     from_source.install()
     from_source.install()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flanx.registry import from_source, function_source
-from flanx.registry.code_hash import code_hash
+from flanx.user_code import from_source, function_source
+from flanx.user_code.code_hash import code_hash
 
 PROGRAM = """
 import collections, dataclasses, enum, functools, re

@@ -30,8 +30,8 @@ from types import (
 )
 from typing import Any
 
-from flanx.registry import function_source
-from flanx.registry.project_code import is_installed
+from flanx.user_code import function_source
+from flanx.user_code.project_code import is_installed
 
 _NAMED_FIELD = type(collections.namedtuple("_Pair", "left").left)  # type: ignore[attr-defined]
 _DESCRIPTORS = (

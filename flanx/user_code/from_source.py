@@ -12,8 +12,8 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import PurePath
 from types import CodeType, ModuleType
 
-from flanx.registry import function_source
-from flanx.registry.project_code import is_installed
+from flanx.user_code import function_source
+from flanx.user_code.project_code import is_installed
 
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
 
