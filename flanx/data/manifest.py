@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import flanx
-from flanx import temporary as temporaries
+from flanx import atomic_files
 from flanx.data import store
 from flanx.data.request import StoreRequest
 
@@ -117,18 +117,7 @@ class Manifest:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the manifest as JSON: a temporary file beside `path`, synced, then renamed."""
-        final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f"{temporaries.prefix()}{final.name}")
-        try:
-            with temporary.open("w") as handle:
-                handle.write(json.dumps(_fields(self), separators=(",", ":")))
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(final)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        atomic_files.write(path, json.dumps(_fields(self), separators=(",", ":")), sync=True)
 
 
 def _fields(manifest: Manifest) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from flanx import temporary
+from flanx import atomic_files, temporary
 from flanx.data import store
 from flanx.errors import UserError
 from flanx.prep import worker
@@ -141,12 +141,8 @@ def leave(result: WorkResult, folder: str) -> None:
 
     The folder is shared, so that what is read there is data: a pickle would run whatever it names.
     """
-    final = Path(folder) / _file_of(result.item)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary_file = final.with_name(f"{temporary.prefix()}{final.name}")
     plain = {one.name: getattr(result, one.name) for one in fields(result) if one.name != "item"}
-    temporary_file.write_text(json.dumps(plain))
-    temporary_file.replace(final)
+    atomic_files.write(Path(folder) / _file_of(result.item), json.dumps(plain))
 
 
 def _file_of(item: WorkItem) -> str:

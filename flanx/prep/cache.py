@@ -13,10 +13,10 @@ from flanx.data.request import StoreRequest, safe_name
 from flanx.errors import UserError
 from flanx.prep import lock, registered, server
 from flanx.prep import progress as displays
+from flanx.prep.cache_plan import CachePlan, plan, vocabulary_files
 from flanx.prep.filtering import mixture
 from flanx.prep.inputs import Inputs
 from flanx.prep.jobs import Job, jobs
-from flanx.prep.plan import Plan, plan, vocabulary_files
 from flanx.prep.pool import run_all, worker_count
 from flanx.prep.progress import Progress
 from flanx.prep.versions import versions
@@ -42,7 +42,7 @@ def cache(
 ) -> list[Manifest]:
     """Makes what is missing of the requests' token stores, and their manifests.
 
-    A task that fails does not stop the others; what was finished stays, also after a kill, and the next call goes on
+    A task that fails does not stop the others; what was finished stays, also after a kill, and the next call resumes
     from there.
 
     Args:
@@ -63,7 +63,7 @@ def cache(
     wanted = list(requests)
     check(wanted, workers)
     ready: list[Manifest | None] = []
-    plans: dict[int, Plan] = {}
+    plans: dict[int, CachePlan] = {}
     for i, request in enumerate(wanted):
         there = None if verify or force else manifests.whole(request)
         if there is not None:
@@ -121,7 +121,7 @@ def check(requests: Iterable[StoreRequest], workers: int | None) -> None:
         _refuse_address(request.cache_dir)
 
 
-def _stands_for(there: Manifest, planned: Plan) -> bool:
+def _stands_for(there: Manifest, planned: CachePlan) -> bool:
     """Whether what is registered now is what the manifest was made of; a task without its data says so as it is run."""
     if not there.plan:
         return True
@@ -178,7 +178,7 @@ def _space(request: StoreRequest, doing: str) -> Iterator[None]:
 def _no_space(folder: str, doing: str) -> str:
     return (
         f"no space left in {folder} while {doing}; free some, or set CACHE_DIR to another disk, and run "
-        "again to go on"
+        "again to resume"
     )
 
 
@@ -197,7 +197,7 @@ def _failures(failed: Sequence[WorkResult], total: int) -> str:
     lines = [f"  {r.item.task} ({r.item.split}): {_short(r.failure or '')}" for r in failed]
     more = len(lines) - _NAMED_FAILURES
     shown = lines[:_NAMED_FAILURES] + ([f"  and {more} more"] if more > 0 else [])
-    head = f"{len(failed)} of {total} tasks failed; the others are kept, run again to go on:"
+    head = f"{len(failed)} of {total} tasks failed; the others are kept, run again to resume:"
     return "\n".join([head, *shown])
 
 
@@ -215,7 +215,7 @@ def _refuse_address(cache_dir: str) -> None:
 
 
 def _forget_parts(folder: Path, todo: Sequence[Job]) -> None:
-    """Parts that an interrupted run left are not gone on from where everything is to be made again."""
+    """Parts that an interrupted run left are not taken up where everything has to be made again."""
     for job in todo:
         for item in job.items:
             for left in (folder / safe_name(item.task)).glob(f".parts-{safe_name(item.split)}-*"):
@@ -234,7 +234,7 @@ def _make_folder(folder: Path) -> None:
     temporary.sweep(folder / "manifests")
 
 
-def _inputs(plans: Iterable[Plan]) -> Inputs:
+def _inputs(plans: Iterable[CachePlan]) -> Inputs:
     """The state of all code and data files, taken before anything is read from them."""
     earlier = []
     plans = list(plans)
@@ -249,12 +249,12 @@ def _inputs(plans: Iterable[Plan]) -> Inputs:
     return inputs
 
 
-def _input_files(p: Plan) -> list[str]:
+def _input_files(p: CachePlan) -> list[str]:
     data = (path for paths in p.data.values() for path in paths)
     return [*p.code, *vocabulary_files(p), *data, *p.watched]
 
 
-def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> Manifest:
+def _manifest(p: CachePlan, results: Results, inputs: Inputs, progress: Progress) -> Manifest:
     """Puts the results of a request together; tasks without examples are left out with a warning."""
     request = p.request
     found = {
@@ -296,7 +296,7 @@ def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> 
     )
 
 
-def _unread(p: Plan, results: Results, manifest: Manifest) -> list[str]:
+def _unread(p: CachePlan, results: Results, manifest: Manifest) -> list[str]:
     """What the plan has made that is no entry's: stores, and what its filters compare with."""
     entries = {entry.path for entry in manifest.entries}
     made = [results[item.identity] for item in p.items]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from flanx.prep.plan import Plan
+from flanx.prep.cache_plan import CachePlan
 from flanx.prep.work_item import WorkItem
 
 _SPLIT = 4 << 20  # a task of fewer bytes of data is not worth cutting
@@ -33,7 +33,7 @@ class Job:
         return [replace(item, shard=(i, self.shards)) for i in range(self.shards)]
 
 
-def jobs(plans: Iterable[Plan], workers: int) -> list[Job]:
+def jobs(plans: Iterable[CachePlan], workers: int) -> list[Job]:
     """Every store's item once, the most work first, so that no large piece is left for the end.
 
     Args:

@@ -3,7 +3,7 @@
     <cache_dir>/<task>/.parts-<split>-<key>/000000/  rows 0 to CHUNK - 1, a store folder like any other
                                             000001/  ...
 
-Which process renders a chunk is no part of its name, so that an interrupted run goes on with any number of them.
+Which process renders a chunk is no part of its name, so that an interrupted run resumes with any number of them.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHUNK = 4096  # rows; a whole number of the tokeniser's batches
 
-Rows = list[tuple[int, Any]]
+NumberedRows = list[tuple[int, Any]]
 
 
 def folder(item: "WorkItem", key: str) -> Path:
@@ -43,7 +43,7 @@ def make(item: "WorkItem", words: Vocabulary, place: Path, key: str) -> int:
     filters = render.row_filters(spec, item)
     temporary.sweep(place)
 
-    def write(chunk: int, rows: Rows) -> None:
+    def write(chunk: int, rows: NumberedRows) -> None:
         stats = RenderStats(item.lengths)
         meta: dict[str, Any] = {"task": item.task, "split": item.split, "key": f"{key} {chunk}"}
 
@@ -81,7 +81,7 @@ def _make_by_place(spec: "TaskSpec", item: "WorkItem", place: Path, write: Any) 
 def _make_in_passing(spec: "TaskSpec", item: "WorkItem", place: Path, write: Any) -> int:
     """For a source that is read from the start: every row is read, the own ones are rendered."""
     first, step = item.shard or (0, 1)
-    kept: Rows = []
+    kept: NumberedRows = []
     wanted = False
     count = 0
     for index, row in render.numbered_rows(spec, item):

@@ -13,7 +13,7 @@ from flanx.prep import server, worker
 from flanx.prep.jobs import Job
 from flanx.prep.work_item import WorkItem, WorkResult
 
-_KILLED = "a cache process was killed, most likely for want of memory; run again with fewer --workers to go on"
+_KILLED = "a cache process was killed, most likely for want of memory; run again with fewer --workers to resume"
 _SMALL = 1 << 20  # bytes of data that are done before a second process has started
 
 

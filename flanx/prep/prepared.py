@@ -101,7 +101,7 @@ def _cache_in_child(requests: Sequence[StoreRequest], workers: int | None, progr
         raise UserError(
             f"flanx cache was killed by signal {-status}"
             + (" (out of memory?); try fewer CACHE_WORKERS" if status == -9 else "")
-            + "; what it finished is kept, run again to go on"
+            + "; what it finished is kept, run again to resume"
         )
     if status:
         raise RuntimeError(f"flanx cache ended with status {status}; its error is above")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flanx.data import store
 from flanx.data.request import StoreRequest
 from flanx.prep.cache import check
-from flanx.prep.plan import Plan, plan
+from flanx.prep.cache_plan import CachePlan, plan
 from flanx.prep.store_keys import store_path
 from flanx.prep.work_item import WorkItem
 from flanx.writable import check_folder
@@ -63,7 +63,7 @@ def preview(requests: Iterable[StoreRequest], *, workers: int | None = None) -> 
     return found
 
 
-def _task(item: WorkItem, planned: Plan) -> TaskPreview:
+def _task(item: WorkItem, planned: CachePlan) -> TaskPreview:
     files = planned.data.get(item.task)
     if files is None:  # its data is missing: the error that caching it ends with
         store_path(item, planned.vocabulary)

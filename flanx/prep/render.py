@@ -10,7 +10,7 @@ from flanx.data.vocabulary import Vocabulary
 from flanx.prep.filtering.row_filters import RowFilters
 from flanx.prep.render_stats import EMPTY_TARGET, RenderStats
 from flanx.registry import Dropped, Rendered
-from flanx.registry.rendering import Renderer
+from flanx.registry.rendering.renderer import Renderer
 from flanx.registry.sources import Row
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError, did_you_mean
 from flanx.prep.filtering.row_filters import RowFilters
 from flanx.prep.render_stats import EMPTY_TARGET, RenderStats
-from flanx.registry.file_hashes import file_hash
-from flanx.registry.foreign import readable
+from flanx.registry.seqio.external_tasks import readable
+from flanx.registry.sources.file_hashes import file_hash
 from flanx.user_code.code_hash import code_files, code_hash
 
 if TYPE_CHECKING:

@@ -10,24 +10,18 @@ from types import ModuleType
 from flanx.data import store
 from flanx.prep import render, seqio_tasks
 from flanx.prep.filtering import content, ngrams, overlap_index, row_filters, sketching
-from flanx.registry import (
-    draws,
-    few_shot,
-    held_out,
-    mixing_rates,
-    natural_instructions,
-    rendering,
-    seqio_rows,
-    sources,
-)
+from flanx.registry import draws, mixing_rates
+from flanx.registry.rendering import few_shot, renderer
+from flanx.registry.seqio import rows as seqio_rows
+from flanx.registry.sources import held_out, natural_instructions, row_sources
 
 PARTS: dict[str, ModuleType] = {
     "draws": draws,
-    "sources": sources,
+    "sources": row_sources,
     "natural_instructions": natural_instructions,
     "held_out": held_out,
     "seqio_rows": seqio_rows,
-    "rendering": rendering,
+    "rendering": renderer,
     "few_shot": few_shot,
     "tokens": render,
     "seqio_tokens": seqio_tasks,

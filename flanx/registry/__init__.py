@@ -4,21 +4,21 @@ import wrapt
 
 from flanx.registry import names, sources, table
 from flanx.registry.draws import Draws
-from flanx.registry.few_shot import FewShot
-from flanx.registry.held_out import HeldOut
 from flanx.registry.loading import load_for
 from flanx.registry.mixing_rates import rates
 from flanx.registry.mixture_registration import mixture
 from flanx.registry.mixtures import Mixture, Part
-from flanx.registry.natural_instructions import NaturalInstructions
 from flanx.registry.registration import register
-from flanx.registry.rendering import Dropped, Rendered
+from flanx.registry.rendering.few_shot import FewShot
+from flanx.registry.rendering.renderer import Dropped, Rendered
+from flanx.registry.rendering.template import Template
 from flanx.registry.selected import Selected
 from flanx.registry.selection import resolve, specs_of
 from flanx.registry.sources import Generated, Jsonl, Parquet, RowSource, Tsv
+from flanx.registry.sources.held_out import HeldOut
+from flanx.registry.sources.natural_instructions import NaturalInstructions
 from flanx.registry.spec import TYPES, TaskSpec
 from flanx.registry.table import get_mixture, get_task, isolated
-from flanx.registry.template import Template
 
 __all__ = [
     "TYPES",
@@ -71,6 +71,6 @@ def mixture_names() -> list[str]:
 
 @wrapt.when_imported("seqio")
 def _tell_seqio(seqio: object) -> None:
-    from flanx.registry import seqio_bridge
+    from flanx.registry.seqio import bridge
 
-    seqio_bridge.attach()
+    bridge.attach()

@@ -3,7 +3,8 @@
 import fnmatch
 import re
 
-from flanx.registry import foreign, table
+from flanx.registry import table
+from flanx.registry.seqio import external_tasks
 
 _GLOB = re.compile(r"[*?\[]")
 
@@ -18,8 +19,8 @@ def known(pattern: str) -> bool:
     return (
         pattern in table.mixtures()
         or bool(match(pattern))
-        or foreign.known(pattern)
-        or bool(foreign.names(pattern))
+        or external_tasks.known(pattern)
+        or bool(external_tasks.names(pattern))
     )
 
 

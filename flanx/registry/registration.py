@@ -6,12 +6,12 @@ from typing import Any
 
 from flanx.errors import UserError, did_you_mean
 from flanx.registry import table
-from flanx.registry.few_shot import FewShot
-from flanx.registry.field_names import Fields, as_function, field_names
-from flanx.registry.seqio_rows import wrapped
+from flanx.registry.rendering.few_shot import FewShot
+from flanx.registry.rendering.field_names import Fields, as_function, field_names
+from flanx.registry.rendering.template import Template, placeholders
+from flanx.registry.seqio.rows import wrapped
 from flanx.registry.sources import RowSource
 from flanx.registry.spec import TYPES, TaskSpec, caller
-from flanx.registry.template import Template, placeholders
 from flanx.user_code.import_by_name import METRIC, POSTPROCESSOR, Kind, name_of
 
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+")

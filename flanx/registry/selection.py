@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flanx.errors import UserError, did_you_mean
-from flanx.registry import foreign, loading, presence, table
+from flanx.registry import loading, present_data, table
 from flanx.registry.draws import rank
 from flanx.registry.mixtures import Mixture, Part
 from flanx.registry.names import is_glob, known, match
 from flanx.registry.selected import Group, Rule, Selected
+from flanx.registry.seqio import external_tasks
 from flanx.registry.spec import TYPES, TaskSpec
 
 TYPE_SHARES = {"inv": 0.3}  # Flan 2022; every other type weighs 1
@@ -71,7 +72,7 @@ def resolve(
             f"'{name}': no task has the split '{split}' (they have {', '.join(splits)})"
         )
     if any(one.present_only for one in kept):
-        here = presence.Presence(split, data_dir)
+        here = present_data.PresentData(split, data_dir)
         there = [one for one in kept if not (one.present_only and one.spec and not here(one.spec))]
         if there or split is not None:  # SeqIO may ask for names before the data is there
             here.report(name, say)
@@ -179,7 +180,7 @@ def _expand_part(
         specs = [table.tasks()[task] for task in match(pattern)]
         rule = replace(rule, rate=part.rate, groups=groups)
         found = [_Found(spec.name, spec, rule, occurrence) for spec in specs]
-        found += _expand_foreign(part, occurrence, rule)
+        found += _expand_external(part, occurrence, rule)
         if not found:
             raise UserError(_nothing_matches(pattern, inside))
     if part.present_only:
@@ -198,16 +199,16 @@ def _within(inner: Mixture | Part, outer: Rule) -> Rule:
     return Rule(cap=outer.cap if inner.cap is None else inner.cap, temperature=temperature)
 
 
-def _expand_foreign(part: Part, occurrence: str, rule: Rule) -> list[_Found]:
+def _expand_external(part: Part, occurrence: str, rule: Rule) -> list[_Found]:
     """What others registered with SeqIO under the part's pattern; a name of flanx's own comes first."""
     if match(part.pattern) and not is_glob(part.pattern):
         return []
-    if foreign.known(part.pattern):
-        from flanx.registry import seqio_mixtures
+    if external_tasks.known(part.pattern):
+        from flanx.registry.seqio import mixtures as seqio_mixtures
 
-        rules = seqio_mixtures.foreign_rules(part.pattern, rule, occurrence)
+        rules = seqio_mixtures.external_rules(part.pattern, rule, occurrence)
     else:
-        rules = [(task, rule) for task in foreign.names(part.pattern)]
+        rules = [(task, rule) for task in external_tasks.names(part.pattern)]
     return [
         _Found(task, table.tasks().get(task), rule, f"{occurrence}/{number}")
         for number, (task, rule) in enumerate(rules)
@@ -217,12 +218,12 @@ def _expand_foreign(part: Part, occurrence: str, rule: Rule) -> list[_Found]:
 def specs_of(name: str) -> list[TaskSpec]:
     """The tasks that a mixture, dataset, task or glob stands for, of all splits, by dataset and type.
 
-    A task that other code registered with SeqIO is shown through `foreign.view`.
+    A task that other code registered with SeqIO is shown through `external_tasks.view`.
 
     Raises:
       UserError: nothing matches; the nearest name is offered.
     """
-    specs = {one.task: one.spec or foreign.view(one.task) for one in _expand(name)}
+    specs = {one.task: one.spec or external_tasks.view(one.task) for one in _expand(name)}
     order = {kind: place for place, kind in enumerate(TYPES)}
     return sorted(specs.values(), key=lambda spec: (spec.dataset, order.get(spec.type, -1)))
 

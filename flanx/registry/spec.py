@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flanx.errors import UserError
-from flanx.registry import draws, few_shot, rendering
-from flanx.registry.few_shot import FewShot
-from flanx.registry.rendering import Dropped, Rendered, Renderer
+from flanx.registry import draws
+from flanx.registry.rendering import renderer
+from flanx.registry.rendering.few_shot import FewShot
+from flanx.registry.rendering.renderer import Dropped, Rendered, Renderer, few_shot
+from flanx.registry.rendering.template import Template
 from flanx.registry.sources import Row, RowSource
-from flanx.registry.template import Template
 from flanx.user_code.code_hash import code_files, code_hash
 from flanx.user_code.error_lines import in_words
 
@@ -172,7 +173,7 @@ class TaskSpec:
             "split": split,
             "seed": seed,
             "max_examples": max_examples,
-            "versions": {"draws": draws.VERSION, "rendering": rendering.VERSION},
+            "versions": {"draws": draws.VERSION, "rendering": renderer.VERSION},
         }
         if self.is_few_shot:
             described["versions"]["few_shot"] = few_shot.VERSION

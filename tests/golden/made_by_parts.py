@@ -25,7 +25,7 @@ from flanx.data.filters import Decontaminate, ExactDuplicates, Function, Length,
 from flanx.prep import versions, worker
 from flanx.prep.filtering import content, ngrams, overlap_index, row_filters, sketching
 from flanx.prep.work_item import WorkItem
-from flanx.registry.held_out import HeldOut
+from flanx.registry.sources.held_out import HeldOut
 
 RECORD = Path(__file__).with_name("versions.json")
 WORDS = [
@@ -312,11 +312,11 @@ def seqio_tokens(folder: Path) -> Any:
 def seqio_rows(folder: Path) -> Any:
     import seqio
 
-    from flanx.registry.seqio_rows import Rows
+    from flanx.registry.seqio.rows import SeqioRows
 
     _seqio_task()
     try:
-        return list(Rows(seqio.TaskRegistry.get("golden_seqio").source).rows("train"))
+        return list(SeqioRows(seqio.TaskRegistry.get("golden_seqio").source).rows("train"))
     finally:
         seqio.TaskRegistry.remove("golden_seqio")
 

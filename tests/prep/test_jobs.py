@@ -4,7 +4,7 @@ import pytest
 
 from flanx import registry
 from flanx.prep import jobs
-from flanx.prep.plan import plan
+from flanx.prep.cache_plan import plan
 
 
 @pytest.fixture

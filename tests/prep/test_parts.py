@@ -11,8 +11,8 @@ from flanx.data import store
 from flanx.errors import UserError
 from flanx.prep import jobs, parts, work_item, worker
 from flanx.prep.cache import cache
+from flanx.prep.cache_plan import plan
 from flanx.prep.jobs import Job
-from flanx.prep.plan import plan
 from flanx.prep.pool import run_all
 from flanx.prep.progress import Progress
 

@@ -12,7 +12,9 @@ from flanx.prep import prepared, render, store_keys
 from flanx.prep.cache import cache
 from flanx.prep.filtering import row_filters
 from flanx.prep.work_item import WorkItem
-from flanx.registry import few_shot, mixing_rates, rendering, sources
+from flanx.registry import mixing_rates
+from flanx.registry.rendering import few_shot, renderer
+from flanx.registry.sources import row_sources
 
 
 @pytest.fixture
@@ -45,8 +47,8 @@ def keys(items):
     [
         (few_shot, [False, True, False]),
         (row_filters, [False, False, True]),
-        (rendering, [True, True, True]),
-        (sources, [True, True, True]),
+        (renderer, [True, True, True]),
+        (row_sources, [True, True, True]),
         (render, [True, True, True]),
         (mixing_rates, [False, False, False]),
     ],

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from flanx.registry import table
-from flanx.registry.exemplars import answer_names, identity_names
+from flanx.registry.rendering.exemplars import answer_names, identity_names
+from flanx.registry.rendering.values import Drop
 from flanx.registry.spec import TaskSpec
-from flanx.registry.values import Drop
 
 # In the key of every sketch and overlap index, and of stores with filters. Raise it when other texts of the same
 # row count as what it asks or answers.

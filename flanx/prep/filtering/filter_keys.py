@@ -7,7 +7,8 @@ from typing import Any
 
 from flanx.data.filters import Decontaminate, Filter, Function, Language, NearDuplicates, to_json
 from flanx.prep.filtering import content, libraries, ngrams, row_filters, user_function
-from flanx.registry import draws, rendering
+from flanx.registry import draws
+from flanx.registry.rendering import renderer
 from flanx.registry.spec import TaskSpec
 from flanx.user_code.code_hash import code_files, code_hash
 
@@ -58,7 +59,7 @@ def described(
         "names": content.names(spec),
         "versions": {
             "draws": draws.VERSION,
-            "rendering": rendering.VERSION,
+            "rendering": renderer.VERSION,
             "content": content.VERSION,
             "ngrams": ngrams.VERSION,
         },

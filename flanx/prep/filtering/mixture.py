@@ -25,11 +25,11 @@ from flanx.prep.progress import Progress
 from flanx.prep.store_keys import meta_of
 
 if TYPE_CHECKING:
-    from flanx.prep.plan import Plan
+    from flanx.prep.cache_plan import CachePlan
     from flanx.prep.work_item import WorkItem, WorkResult
 
 
-def index_overlaps(plan: "Plan", progress: Progress) -> None:
+def index_overlaps(plan: "CachePlan", progress: Progress) -> None:
     """Writes the indexes that the plan's Decontaminate filters read, where they are not there yet."""
     for one in plan.overlaps:
         item = plan.items[0]
@@ -43,7 +43,7 @@ def index_overlaps(plan: "Plan", progress: Progress) -> None:
 
 
 def without_duplicates(
-    plan: "Plan", results: Mapping[tuple, "WorkResult"], progress: Progress
+    plan: "CachePlan", results: Mapping[tuple, "WorkResult"], progress: Progress
 ) -> Mapping[tuple, "WorkResult"]:
     """Applies the request's duplicate filters to the stores that its items have made.
 
@@ -70,7 +70,7 @@ def without_duplicates(
         sketch = Sketch(Path(items[0].cache_dir) / str(results[items[0].identity].sketch))
         sketches.append(sketch)
         present.append(_present(sketch, items, results))
-    rows = duplicates.Rows(sketches, present)
+    rows = duplicates.MixtureRows(sketches, present)
     found = duplicates.find(rows, filters, progress.doing, progress.warn)
     counted = {name: len(gone) for name, gone in found.items()}
     total = int(sum(map(np.sum, present)))

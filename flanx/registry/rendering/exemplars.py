@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from flanx.registry.draws import Draws, fraction
+from flanx.registry.rendering.template import RESERVED, Template
+from flanx.registry.rendering.texts import plain
 from flanx.registry.sources import Row, RowSource
-from flanx.registry.template import RESERVED, Template
-from flanx.registry.texts import plain
 
 _PIECE = 1 << 20  # characters that are split into words at once
 _SPACE = re.compile(r"\s")

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from flanx.registry.seqio_rows import Rows
+from flanx.registry.rendering.template import Template
+from flanx.registry.seqio.rows import SeqioRows
 from flanx.registry.sources import Row
 from flanx.registry.spec import TaskSpec
-from flanx.registry.template import Template
 
 _TEMPLATE = Template("{inputs}", "{targets}")
 
@@ -88,7 +88,7 @@ class _FromCache:
         return self._task.get_dataset(use_cached=True, **settings)
 
 
-class _Finished(Rows):
+class _Finished(SeqioRows):
     """Rows of texts: what a SeqIO task makes of its source's rows."""
 
     def __init__(self, name: str, task: Any) -> None:
@@ -101,7 +101,7 @@ class _Finished(Rows):
     def rows(self, split: str, data_dir: str | None = None) -> Iterator[Row]:
         task, cached = readable(self._source)
         source = _FromCache(task) if cached else task
-        for row in Rows(source).rows(split, data_dir):
+        for row in SeqioRows(source).rows(split, data_dir):
             yield {feature: self._text(row, feature) for feature in ("inputs", "targets")}
 
     def where(self, split: str, index: int, data_dir: str | None = None) -> str:

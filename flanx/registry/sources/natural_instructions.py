@@ -12,9 +12,9 @@ from typing import Any
 
 from flanx.errors import UserError
 from flanx.registry.draws import fraction
-from flanx.registry.file_hashes import file_hash
-from flanx.registry.json_rows import DuplicateKey, unique
-from flanx.registry.sources import Row, find
+from flanx.registry.sources.file_hashes import file_hash
+from flanx.registry.sources.json_rows import DuplicateKey, unique
+from flanx.registry.sources.row_sources import Row, find
 
 # In the key of every store made of Natural Instructions. Raise it when an unchanged file gives other rows, or gives a
 # split other rows.

@@ -6,7 +6,7 @@ from flanx.errors import UserError
 from flanx.registry.spec import TaskSpec
 
 
-class Presence:
+class PresentData:
     """Tells whether a task's files are there, and counts.
 
     Args:

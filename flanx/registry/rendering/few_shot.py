@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flanx.errors import UserError
-from flanx.registry.template import placeholders
+from flanx.registry.rendering.template import placeholders
 
 # In the key of every few-shot store. Raise it when the same rows are given other exemplars, or the same exemplars are
 # shown otherwise. `exemplars` belongs to it.

@@ -6,14 +6,14 @@ from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from flanx.errors import UserError, did_you_mean
-from flanx.registry import choices, exemplars, few_shot
 from flanx.registry.draws import Draws
-from flanx.registry.options import OptionStyle, draw_style
+from flanx.registry.rendering import choices, exemplars, few_shot
+from flanx.registry.rendering.options import OptionStyle, draw_style
+from flanx.registry.rendering.template import EXEMPLARS, Template, placeholders
+from flanx.registry.rendering.texts import NotText, has_half_pair, plain, refusal
+from flanx.registry.rendering.values import HALF_PAIR, Drop, Values
 from flanx.registry.row_errors import LEAVE_OUT, RowError, fields_failed
 from flanx.registry.sources import Row, RowSource
-from flanx.registry.template import EXEMPLARS, Template, placeholders
-from flanx.registry.texts import NotText, has_half_pair, plain, refusal
-from flanx.registry.values import HALF_PAIR, Drop, Values
 
 # In the key of every store that flanx renders. Raise it when an unchanged row gives other texts, options or references,
 # is dropped where it was kept, or for another reason. `field_names`, `values`, `choices`, `texts`, `options` and

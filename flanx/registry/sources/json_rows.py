@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from flanx.errors import UserError
-from flanx.registry import text_files
+from flanx.registry.sources import text_files
 
 _SPACE = re.compile(r"\s*")
 

@@ -10,7 +10,7 @@ from flanx.errors import UserError
 from flanx.registry.selected import Group, Rule
 
 
-def foreign_rules(name: str, rule: Rule, occurrence: str) -> list[tuple[str, Rule]]:
+def external_rules(name: str, rule: Rule, occurrence: str) -> list[tuple[str, Rule]]:
     """The tasks that other code registered with SeqIO under `name`, a task or a mixture, and how they weigh.
 
     A mixture's rates are SeqIO's, worked out in linear time however its parts nest; `rule.rate` is its whole weight.

@@ -354,8 +354,8 @@ try:
     registry.resolve("broken")
 except flanx.UserError as error:
     broken = str(error)
-from flanx.registry import foreign
-shown = [one.inputs for one in foreign.view("must_cache").render("train")]
+from flanx.registry.seqio import external_tasks
+shown = [one.inputs for one in external_tasks.view("must_cache").render("train")]
 say(
     rates=registry.rates(sized, {"plain": 3, "must_cache": 3}), broken=broken, shown=shown,
 )

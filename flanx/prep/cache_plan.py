@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """What a request needs.
 
     Attributes:
@@ -52,7 +52,7 @@ class Plan:
         return tuple(sorted({os.path.dirname(path) for path in files})) if self.notes else ()
 
 
-def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) -> Plan:
+def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) -> CachePlan:
     """Resolves a request in the registry.
 
     Raises:
@@ -118,7 +118,7 @@ def plan(request: StoreRequest, *, force: bool = False, verify: bool = False) ->
     for overlap in overlaps:
         code.update(overlap.files)
         notes += overlap.notes
-    return Plan(
+    return CachePlan(
         request, words, selected, items, tuple(sorted(code)), data, tuple(notes), tuple(overlaps)
     )
 
@@ -199,7 +199,7 @@ def _registering_modules(imports: Sequence[str]) -> list[str]:
     return found
 
 
-def vocabulary_files(plan: Plan) -> list[str]:
+def vocabulary_files(plan: CachePlan) -> list[str]:
     """The vocabulary's model file, where it has one on this machine."""
     path = plan.vocabulary.path
     return [resources.resolve(path)] if path and "://" not in path else []

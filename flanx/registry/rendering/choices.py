@@ -10,7 +10,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flanx.registry.texts import NotText, all_texts, refusal
+from flanx.registry.rendering.texts import NotText, all_texts, refusal
 
 NOT_AMONG = "answer not among the options"
 

@@ -101,7 +101,7 @@ def test_what_cannot_be_read_is_one_line_with_place_and_fix(
 
 
 def test_keys_that_agree_lose_nothing():
-    from flanx.registry import json_rows
+    from flanx.registry.sources import json_rows
 
     assert json_rows.unique([("q", 1), ("q", 1), ("a", float("nan"))])["q"] == 1
     with pytest.raises(json_rows.DuplicateKey):
@@ -135,7 +135,7 @@ def test_columns_of_one_name_are_refused(tmp_path: Path):
 
 
 def test_parquet_of_large_rows_is_read_a_few_at_a_time(tmp_path: Path):
-    from flanx.registry import parquet_rows
+    from flanx.registry.sources import parquet_rows
 
     path = tmp_path / "a.parquet"
     pq.write_table(

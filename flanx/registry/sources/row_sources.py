@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from flanx import resources
 from flanx.errors import UserError
-from flanx.registry import json_rows, parquet_rows, text_files
-from flanx.registry.file_hashes import file_hash
 from flanx.registry.row_errors import RowError
+from flanx.registry.sources import json_rows, parquet_rows, text_files
+from flanx.registry.sources.file_hashes import file_hash
 from flanx.user_code.code_hash import code_files, code_hash
 from flanx.user_code.error_lines import in_words
 

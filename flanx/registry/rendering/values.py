@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from flanx.registry import choices
 from flanx.registry.draws import Draws
-from flanx.registry.options import OptionStyle
-from flanx.registry.template import EXEMPLARS, OPTIONS, Template
-from flanx.registry.texts import all_texts, has_half_pair
+from flanx.registry.rendering import choices
+from flanx.registry.rendering.options import OptionStyle
+from flanx.registry.rendering.template import EXEMPLARS, OPTIONS, Template
+from flanx.registry.rendering.texts import all_texts, has_half_pair
 
 MAX_REFERENCES = 64  # combinations of several list fields in one target are cut here
 HALF_PAIR = "half a surrogate pair"

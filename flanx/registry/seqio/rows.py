@@ -11,7 +11,7 @@ from flanx.user_code.code_hash import code_hash
 VERSION = 1
 
 
-class Rows:
+class SeqioRows:
     """The examples of a `seqio.DataSource` as plain Python rows, in the order of its unshuffled dataset.
 
     Bytes become texts, arrays lists, scalars Python numbers. Nothing is read, not even the names of the splits,
@@ -60,14 +60,14 @@ class Rows:
         return f"{type(self._source).__name__} {split} row {index}"
 
     def __repr__(self) -> str:
-        return f"Rows({type(self._source).__name__})"
+        return f"SeqioRows({type(self._source).__name__})"
 
 
 def wrapped(source: Any) -> Any:
     """`source` as a source of rows where it is a `seqio.DataSource`; anything else as it is."""
     seqio = sys.modules.get("seqio")
     is_seqio = seqio is not None and isinstance(source, getattr(seqio, "DataSource", ()))
-    return Rows(source) if is_seqio else source
+    return SeqioRows(source) if is_seqio else source
 
 
 def _plain(value: Any) -> Any:

@@ -16,11 +16,12 @@ import tensorflow as tf
 from absl import logging
 
 from flanx.errors import UserError
-from flanx.registry import plain_pickle, selection, table
+from flanx.registry import selection, table
 from flanx.registry.mixing_rates import rates
-from flanx.registry.rendering import Rendered, Renderer
+from flanx.registry.rendering.renderer import Rendered, Renderer
 from flanx.registry.selected import Selected
-from flanx.registry.seqio_mixtures import num_examples
+from flanx.registry.seqio import plain_pickle
+from flanx.registry.seqio.mixtures import num_examples
 from flanx.registry.seqio_vocabulary import LateVocabulary
 from flanx.registry.spec import TaskSpec
 from flanx.user_code import import_by_name

@@ -5,7 +5,14 @@ import itertools
 import pytest
 
 from flanx.registry.draws import Draws
-from flanx.registry.options import ENDS, ITEMS, SEPARATORS, STARTS, OptionStyle, draw_style
+from flanx.registry.rendering.options import (
+    ENDS,
+    ITEMS,
+    SEPARATORS,
+    STARTS,
+    OptionStyle,
+    draw_style,
+)
 
 OPTIONS = ["red", "a; b", "green tea"]
 

@@ -11,7 +11,7 @@ import flanx
 from flanx import registry
 from flanx.registry import Dropped, FewShot, Rendered, Template
 from flanx.registry.draws import Draws
-from flanx.registry.exemplars import PoolRow, draw_from_pool, draw_from_row
+from flanx.registry.rendering.exemplars import PoolRow, draw_from_pool, draw_from_row
 
 Register = Callable[..., None]
 
