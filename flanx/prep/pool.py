@@ -105,6 +105,8 @@ def _join(item: WorkItem, shards: Sequence[WorkResult]) -> list[WorkResult]:
 def _begin(environment: dict[str, str]) -> None:
     """Takes over the caller's environment, and ends this worker when its caller dies or the user interrupts."""
     os.environ.update(environment)
+    # At once: what would be cleaned up (executor queues, TensorFlow's threads) waits for locks that the caller, who is
+    # being interrupted too, may never give back; a store that is half written has no name yet.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -47,7 +47,8 @@ def resolve(
       name: name of a mixture (flanx's or SeqIO's), dataset or task, or a glob over datasets and tasks.
       num_tasks: keep so many datasets, each with all its selected types. The datasets of a smaller number are among
         those of every larger one, for one seed.
-      template_types: keep these types; a mapping also gives their shares of a dataset's weight.
+      template_types: keep these types; a mapping also gives their shares of a dataset's weight. None, or names alone:
+        every type weighs 1 but for `inv`, which weighs 0.3 (TYPE_SHARES), whichever of them are kept.
       seed: order in which `num_tasks` takes datasets.
       split: tasks without this split are left out; None keeps them all.
       data_dir: where the files of `present_only` parts are looked for; None for FLANX_DATA_DIR.

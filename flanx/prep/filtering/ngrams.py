@@ -47,6 +47,7 @@ def runs(hashes: np.ndarray, n: int) -> np.ndarray:
 def runs_of_lengths(hashes: np.ndarray, lengths: Iterable[int]) -> Iterator[np.ndarray]:
     """`runs` for each of several lengths: polynomials of the words' hashes, modulo 2**64, by differences of sums."""
     size = len(hashes)
+    # Tables of a power of two, so that texts of any length share a few; the inverses take a run's own place out of it.
     powers, inverses = _powers(1 << max(size, 1023).bit_length())
     sums = np.zeros(size + 1, np.uint64)
     np.cumsum(hashes * powers[:size], out=sums[1:])  # wraps around, as all of this is meant to

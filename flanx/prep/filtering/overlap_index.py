@@ -90,6 +90,7 @@ class Index:
         every = ngrams.runs_of_lengths(ngrams.word_hashes(text), self._runs)
         for known, own in zip(self._runs.values(), every, strict=True):
             if len(own) and len(known):
+                # A run above all known ones has the place behind the last: clipped, it is compared and differs.
                 places = np.searchsorted(known, own)
                 if (known.take(places, mode="clip") == own).any():
                     return True

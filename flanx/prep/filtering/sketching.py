@@ -169,7 +169,8 @@ class _Maker:
         if one is not None:
             self._cut = bands(one)
             library = libraries.load("datasketch", "NearDuplicates")
-            # One MinHash makes the permutations; the others are copies of it.
+            # One MinHash makes the permutations; the others are copies of it. Scheme and seed are written out, as rows
+            # are compared with those of sketches that another process made on another day.
             self._empty = library.MinHash(
                 num_perm=one.permutations, seed=1, scheme="affine32", hashfunc=int
             )
