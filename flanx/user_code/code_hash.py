@@ -4,8 +4,8 @@ The hash of a function follows everything of the project that it uses: nested fu
 closures, decorators, and the helper functions, classes and module constants that it names. Functions count by their
 normalised source (`function_source`), so comments, layout, docstrings, line numbers, file paths, PYTHONHASHSEED and the
 Python version do not matter. A function without a source counts by its bytecode and the Python version; what is written
-in C counts by name, and so do Python's own library, installed packages and flanx's engine, whose parts have versions of
-their own.
+in C counts by name, and so do Python's own library, installed packages, and flanx's engine, whose parts have versions
+of their own.
 """
 
 import collections
@@ -13,6 +13,7 @@ import dataclasses
 import enum
 import functools
 import hashlib
+import importlib.metadata
 import re
 import reprlib
 import sys
@@ -43,8 +44,35 @@ _MAKERS = {module.__file__ for module in (dataclasses, enum, reprlib, typing, co
 
 
 def code_hash(*things: Any) -> str:
-    """Hex hash of functions and of any values they need."""
-    return _Walk().digest(things)
+    """Hex hash of functions and of any values they need.
+
+    A function of an installed package counts by the package's version too, where it is given itself, or in a mapping:
+    tasks may come in a package, which changes when another version of it is installed.
+    """
+    versions = _versions_of(things)
+    return _Walk().digest((things, versions) if versions else things)
+
+
+def _versions_of(things: Iterable[Any]) -> list[str]:
+    """`name==version` of the installed packages that given functions are of; Python and flanx are none of them."""
+    given = [
+        one
+        for thing in things
+        for one in (thing.values() if isinstance(thing, Mapping) else (thing,))
+    ]
+    packages = {
+        one.__module__.partition(".")[0]
+        for one in given
+        if isinstance(one, FunctionType) and is_installed(one.__code__.co_filename)
+    }
+    packages -= {"flanx", *sys.stdlib_module_names}
+    names = {name for package in packages for name in _distributions().get(package, ())}
+    return sorted(f"{name}=={importlib.metadata.version(name)}" for name in names)
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
 
 
 def code_files(*things: Any) -> tuple[str, ...]:

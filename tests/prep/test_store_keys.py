@@ -1,6 +1,8 @@
 """What a store's key hangs on, and what it does not."""
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from flanx.data.filters import Length
 from flanx.prep import prepared, render, store_keys
 from flanx.prep.cache import cache
 from flanx.prep.filtering import row_filters
+from flanx.prep.versions import versions
 from flanx.prep.work_item import WorkItem
 from flanx.registry import mixing_rates
 from flanx.registry.rendering import few_shot, renderer
@@ -85,6 +88,19 @@ def test_a_manifest_of_other_versions_is_made_anew_from_the_stores_there(collect
     (second,) = cache([request], workers=0)
     assert [entry.path for entry in second.entries] == [entry.path for entry in first.entries]
     assert prepared.ready(request) is not None
+
+
+def test_a_manifest_of_before_there_were_versions_is_made_anew(collection):
+    shop = collection(one=5)
+    request = shop.request()
+    (first,) = cache([request], workers=0)
+    path = Path(request.manifest_path)
+    fields = json.loads(path.read_text())
+    del fields["versions"]
+    path.write_text(json.dumps(fields))
+    assert prepared.ready(request) is None
+    (second,) = cache([request], workers=0)
+    assert second.versions == first.versions == versions()
 
 
 def test_a_comment_in_the_users_module_makes_no_store_anew(collection):

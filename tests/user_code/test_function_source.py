@@ -1,11 +1,13 @@
 """Functions count by the source that runs: not by its layout, and the same under every Python version."""
 
 import importlib
+import importlib.metadata
 import sys
 from pathlib import Path
 
 import pytest
 
+from flanx.user_code import code_hash as code_hashes
 from flanx.user_code import from_source, function_source
 from flanx.user_code.code_hash import code_hash
 
@@ -166,3 +168,15 @@ def load(path: Path, text: str, name: str):
     sys.modules.pop("loaded", None)
     exec(compile(text, str(path), "exec"), space)
     return space[name]
+
+
+def test_a_function_of_an_installed_package_counts_with_the_version(tmp_path: Path, monkeypatch):
+    function = load(tmp_path / "package.py", "def f(row):\n    return 1\n", "f")
+    function.__module__ = "pytest.tasks"
+    monkeypatch.setattr(code_hashes, "is_installed", lambda file: True)
+    hashes = []
+    for version in ("1.0", "1.0", "2.0"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, now=version: now)
+        hashes.append((code_hash(function), code_hash({"field": function})))
+    assert hashes[0] == hashes[1]
+    assert not set(hashes[1]) & set(hashes[2])
