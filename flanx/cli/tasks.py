@@ -174,7 +174,7 @@ def _run_list(args: argparse.Namespace) -> int:
 
 def _counts(spec: "TaskSpec", data_dir: str | None) -> str:
     """`train 100 validation 5`, or that the data is not there."""
-    from flanx.registry.present_data import PresentData
+    from flanx.registry.mixtures.present_data import PresentData
 
     if not all(PresentData(split, data_dir)(spec) for split in spec.splits):
         return "no data here"
@@ -295,7 +295,7 @@ def _run_check(args: argparse.Namespace) -> int:
 
 def _with_data(specs: Sequence["TaskSpec"], name: str, data_dir: str | None) -> list["TaskSpec"]:
     """The tasks whose files are there, the others counted on stderr; an error where none is."""
-    from flanx.registry.present_data import PresentData
+    from flanx.registry.mixtures.present_data import PresentData
 
     by_split = {split: PresentData(split, data_dir) for spec in specs for split in spec.splits}
     here = [spec for spec in specs if all(by_split[split](spec) for split in spec.splits)]

@@ -10,7 +10,8 @@ from types import ModuleType
 from flanx.data import store
 from flanx.prep import render, seqio_tasks
 from flanx.prep.filtering import content, ngrams, overlap_index, row_filters, sketching
-from flanx.registry import draws, mixing_rates
+from flanx.registry import draws
+from flanx.registry.mixtures import mixing_rates
 from flanx.registry.rendering import few_shot, renderer
 from flanx.registry.seqio import rows as seqio_rows
 from flanx.registry.sources import held_out, natural_instructions, row_sources

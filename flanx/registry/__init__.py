@@ -5,15 +5,15 @@ import wrapt
 from flanx.registry import names, sources, table
 from flanx.registry.draws import Draws
 from flanx.registry.loading import load_for
-from flanx.registry.mixing_rates import rates
-from flanx.registry.mixture_registration import mixture
-from flanx.registry.mixtures import Mixture, Part
+from flanx.registry.mixtures.mixing_rates import rates
+from flanx.registry.mixtures.parts import Mixture, Part
+from flanx.registry.mixtures.registration import mixture
+from flanx.registry.mixtures.selected import Selected
+from flanx.registry.mixtures.selection import resolve, specs_of
 from flanx.registry.registration import register
 from flanx.registry.rendering.few_shot import FewShot
 from flanx.registry.rendering.renderer import Dropped, Rendered
 from flanx.registry.rendering.template import Template
-from flanx.registry.selected import Selected
-from flanx.registry.selection import resolve, specs_of
 from flanx.registry.sources import Generated, Jsonl, Parquet, RowSource, Tsv
 from flanx.registry.sources.held_out import HeldOut
 from flanx.registry.sources.natural_instructions import NaturalInstructions

@@ -89,7 +89,7 @@ def find(
       UserError: nothing has that name, or a vocabulary cannot be read. What is wrong with the data is a problem found.
     """
     from flanx.registry.loading import load_for
-    from flanx.registry.selection import specs_of
+    from flanx.registry.mixtures.selection import specs_of
 
     load_for(name, imports)
     return check(

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from flanx.errors import UserError, did_you_mean
-from flanx.registry.mixtures import Mixture
+from flanx.registry.mixtures.parts import Mixture
 from flanx.registry.spec import TaskSpec
 
 _tasks: dict[str, TaskSpec] = {}

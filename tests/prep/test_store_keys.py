@@ -15,7 +15,7 @@ from flanx.prep.cache import cache
 from flanx.prep.filtering import row_filters
 from flanx.prep.versions import versions
 from flanx.prep.work_item import WorkItem
-from flanx.registry import mixing_rates
+from flanx.registry.mixtures import mixing_rates
 from flanx.registry.rendering import few_shot, renderer
 from flanx.registry.sources import row_sources
 

@@ -16,10 +16,11 @@ import tensorflow as tf
 from absl import logging
 
 from flanx.errors import UserError
-from flanx.registry import selection, table
-from flanx.registry.mixing_rates import rates
+from flanx.registry import table
+from flanx.registry.mixtures import selection
+from flanx.registry.mixtures.mixing_rates import rates
+from flanx.registry.mixtures.selected import Selected
 from flanx.registry.rendering.renderer import Rendered, Renderer
-from flanx.registry.selected import Selected
 from flanx.registry.seqio import plain_pickle
 from flanx.registry.seqio.mixtures import num_examples
 from flanx.registry.seqio_vocabulary import LateVocabulary

@@ -7,7 +7,7 @@ from typing import Any
 import seqio
 
 from flanx.errors import UserError
-from flanx.registry.selected import Group, Rule
+from flanx.registry.mixtures.selected import Group, Rule
 
 
 def external_rules(name: str, rule: Rule, occurrence: str) -> list[tuple[str, Rule]]:

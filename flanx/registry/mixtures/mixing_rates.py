@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from flanx.registry.selected import Selected
+from flanx.registry.mixtures.selected import Selected
 
 # In the fingerprint of every manifest. Raise it when the same rules and counts give other rates.
 VERSION = 1

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flanx.errors import UserError, did_you_mean
-from flanx.registry import loading, present_data, table
+from flanx.registry import loading, table
 from flanx.registry.draws import rank
-from flanx.registry.mixtures import Mixture, Part
+from flanx.registry.mixtures import present_data
+from flanx.registry.mixtures.parts import Mixture, Part
+from flanx.registry.mixtures.selected import Group, Rule, Selected
 from flanx.registry.names import is_glob, known, match
-from flanx.registry.selected import Group, Rule, Selected
 from flanx.registry.seqio import external_tasks
 from flanx.registry.spec import TYPES, TaskSpec
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import flanx
 from flanx import Part, registry
-from flanx.registry.selected import Group, Rule, Selected
+from flanx.registry.mixtures.selected import Group, Rule, Selected
 
 Register = Callable[..., None]
 ROW_TYPES = ("zs_opt", "zs_noopt", "fs_opt", "fs_noopt", "inv")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from flanx.errors import UserError
 from flanx.registry import table
-from flanx.registry.mixtures import Mixture, Part, check_positive
+from flanx.registry.mixtures.parts import Mixture, Part, check_positive
 from flanx.registry.spec import caller
 
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
