@@ -13,8 +13,7 @@ from flanx.prep.filtering import content, ngrams, overlap_index, row_filters, sk
 from flanx.registry import draws
 from flanx.registry.mixtures import mixing_rates
 from flanx.registry.rendering import few_shot, renderer
-from flanx.registry.seqio import rows as seqio_rows
-from flanx.registry.sources import held_out, natural_instructions, row_sources
+from flanx.registry.sources import held_out, natural_instructions, row_sources, seqio_rows
 
 PARTS: dict[str, ModuleType] = {
     "draws": draws,

@@ -14,9 +14,15 @@ from flanx.registry.registration import register
 from flanx.registry.rendering.few_shot import FewShot
 from flanx.registry.rendering.renderer import Dropped, Rendered
 from flanx.registry.rendering.template import Template
-from flanx.registry.sources import Generated, Jsonl, Parquet, RowSource, Tsv
-from flanx.registry.sources.held_out import HeldOut
-from flanx.registry.sources.natural_instructions import NaturalInstructions
+from flanx.registry.sources import (
+    Generated,
+    HeldOut,
+    Jsonl,
+    NaturalInstructions,
+    Parquet,
+    RowSource,
+    Tsv,
+)
 from flanx.registry.spec import TYPES, TaskSpec
 from flanx.registry.table import get_mixture, get_task, isolated
 

@@ -9,8 +9,8 @@ from flanx.registry import table
 from flanx.registry.rendering.few_shot import FewShot
 from flanx.registry.rendering.field_names import Fields, as_function, field_names
 from flanx.registry.rendering.template import Template, placeholders
-from flanx.registry.seqio.rows import wrapped
 from flanx.registry.sources import RowSource
+from flanx.registry.sources.seqio_rows import wrapped
 from flanx.registry.spec import TYPES, TaskSpec, caller
 from flanx.user_code.import_by_name import METRIC, POSTPROCESSOR, Kind, name_of
 

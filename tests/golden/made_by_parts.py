@@ -312,7 +312,7 @@ def seqio_tokens(folder: Path) -> Any:
 def seqio_rows(folder: Path) -> Any:
     import seqio
 
-    from flanx.registry.seqio.rows import SeqioRows
+    from flanx.registry.sources.seqio_rows import SeqioRows
 
     _seqio_task()
     try:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from flanx.registry.rendering.template import Template
-from flanx.registry.seqio.rows import SeqioRows
 from flanx.registry.sources import Row
+from flanx.registry.sources.seqio_rows import SeqioRows
 from flanx.registry.spec import TaskSpec
 
 _TEMPLATE = Template("{inputs}", "{targets}")

@@ -5,8 +5,8 @@ from typing import Any
 
 from flanx.errors import UserError
 from flanx.registry.draws import fraction
-from flanx.registry.seqio.rows import wrapped
-from flanx.registry.sources import Row, RowSource
+from flanx.registry.sources.row_sources import Row, RowSource
+from flanx.registry.sources.seqio_rows import wrapped
 
 # In the key of every store that rows are held out from, or for. Raise it when other rows are held out of the same ones.
 VERSION = 1

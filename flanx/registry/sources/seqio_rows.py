@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from flanx.registry.sources import Row
+from flanx.registry.sources.row_sources import Row
 from flanx.user_code.code_hash import code_hash
 
 # In the key of every store made of a SeqIO source. Raise it when the source's unchanged examples give other rows.
