@@ -102,14 +102,16 @@ def _key_of_node(node: Function) -> tuple[str, int]:
 
 def _around(nodes: list[Function], code: CodeType) -> Function | None:
     """Of lambdas that begin in one line, the smallest whose body holds all of the code's positions."""
+    known = [place for place in code.co_positions() if None not in place]
+    # Python's own first instructions stand at column 0 of the first line, whatever is there.
     places = [
         ((line, column), (last, end))
-        for line, last, column, end in code.co_positions()
-        # The first instructions of some versions stand at column 0 of the first line, whatever is there.
-        if None not in (line, last, column, end) and (column, end) != (0, 0)
+        for line, last, column, end in known
+        if (column, end) != (0, 0)
     ]
-    if not places:  # Python runs with -X no_debug_ranges
-        return None
+    if not places:  # Python runs with -X no_debug_ranges; or, in 3.12, the body is a constant
+        constant = [node for node in nodes if known and isinstance(node.body, ast.Constant)]
+        return constant[0] if len(constant) == 1 else None
     first, last = min(begin for begin, _ in places), max(end for _, end in places)
     holding = [
         node

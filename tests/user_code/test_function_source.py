@@ -124,13 +124,16 @@ def test_what_a_repr_leaves_out_counts(tmp_path: Path, before: str, after: str):
 
 
 def test_lambdas_of_one_line_are_told_apart(tmp_path: Path):
-    text = "first, second, nest = (lambda r: r), (lambda r: [r]), (lambda r: (lambda r: r))\n"
-    names = ("first", "second", "nest")
+    text = (
+        "first, second, third, nest = "
+        "(lambda r: r), (lambda r: [r]), (lambda r: None), (lambda r: (lambda r: r))\n"
+    )
+    names = ("first", "second", "third", "nest")
     functions = [load(tmp_path / "lambdas.py", text, name) for name in names]
-    sources = [function_source.normalised(one) for one in (*functions, functions[2](1))]
+    sources = [function_source.normalised(one) for one in (*functions, functions[3](1))]
     assert None not in sources
-    assert len(set(sources[:3])) == 3
-    assert sources[3] == sources[0]
+    assert len(set(sources[:4])) == 4
+    assert sources[4] == sources[0]
 
 
 def test_a_file_that_is_edited_after_its_import_counts_as_what_runs(tmp_path: Path, monkeypatch):
