@@ -27,7 +27,7 @@ from datasketch import MinHash, MinHashLSH
 
 from flanx import registry
 from flanx.data.filters import Decontaminate, ExactDuplicates, Filter, Language, NearDuplicates
-from flanx.prep.filtering import content, duplicates, overlap, sieve, sketching
+from flanx.prep.filtering import content, duplicates, overlap_index, row_filters, sketching
 from flanx.prep.filtering.content import Content
 from flanx.prep.filtering.example import Example
 from flanx.prep.filtering.ngrams import words
@@ -116,7 +116,7 @@ def _searched(rows: Sequence[Content], one: Filter) -> dict[str, float]:
         size = path.stat().st_size
         before = _peak_mb()
         sketch = Sketch(path)
-        whole = duplicates.Rows([sketch], [np.ones(len(rows), np.bool_)])
+        whole = duplicates.MixtureRows([sketch], [np.ones(len(rows), np.bool_)])
         finding_s, found = _timed(lambda: duplicates.find(whole, [one]))
         (gone,) = found.values()
     return {
@@ -186,7 +186,9 @@ def _overlap(few: Sequence[Content]) -> dict[str, float]:
     n = settings.words
 
     def own() -> int:
-        index = overlap.Index(overlap.evidence([[text] for text in evaluation], settings))
+        index = overlap_index.Index(
+            overlap_index.evidence([[text] for text in evaluation], settings)
+        )
         return sum(map(index.meets, texts))
 
     def peer() -> int:
@@ -210,12 +212,12 @@ def _tuples(spelt: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 def _language(few: Sequence[Content]) -> dict[str, float]:
     one = Language()
-    identifier = sieve.language_identifier()
+    identifier = row_filters.language_identifier()
     texts = [_text(row) for row in few[:2000]]
 
     def own() -> int:
         examples = (Example("", "", 0, text, "", 0, 0) for text in texts)
-        judge = sieve.language_judge(one, lambda example: Content((example.inputs,), ()))
+        judge = row_filters.language_judge(one, lambda example: Content((example.inputs,), ()))
         return sum(judge(example) is not None for example in examples)
 
     seconds, _ = _timed(own)

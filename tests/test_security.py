@@ -140,8 +140,8 @@ CALLS = {
         "MODEL = @flanx.training.config.os.popen()"
     ),
     "a function of flanx": (
-        "from flanx import whole_files\nwhole_files.write.path = '{canary}'\nwhole_files.write.content = 'x'\n"
-        "MODEL = @whole_files.write()"
+        "from flanx import atomic_files\natomic_files.write.path = '{canary}'\natomic_files.write.content = 'x'\n"
+        "MODEL = @atomic_files.write()"
     ),
 }
 
@@ -255,7 +255,7 @@ def test_names_of_stored_functions(stranger):
         (postprocess.resolve, "subprocess:getoutput"),
         (metrics.resolve, "os:system"),
         (metrics.resolve, "flanx.evaluation.metrics:re.compile"),
-        (postprocess.resolve, "flanx.whole_files:write"),
+        (postprocess.resolve, "flanx.atomic_files:write"),
     ):
         with pytest.raises(UserError):
             load(name)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HELP = """\
 Render, tokenise and store every example of a mixture, once. `flanx train` does this by itself when
 the store is missing or stale; run it ahead to prepare data on another machine, or to look at it.
-An interrupted run goes on where it was; what has not changed is not done again. --verify and --prune
+An interrupted run resumes where it was; what has not changed is not done again. --verify and --prune
 without a mixture look after the folder of --cache_dir as it is."""
 
 EXAMPLE = """\

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "report",
-        "one HTML page: shares, epochs, lengths, what was dropped or cut, examples, and what to mend",
+        "one HTML page: shares, epochs, lengths, what was dropped or cut, examples, and what to fix",
     )
     group.add_argument(
         "--report",

@@ -149,7 +149,7 @@ def _build(
 ) -> T:
     """Parses, makes and checks; arguments and errors as those of `build`."""
     import gin
-    from flanx.registry import from_source
+    from flanx.user_code import from_source
     from gin import config as gin_config
 
     extra_files = [*extra_files, *([run_file] if run_file else [])]
@@ -306,13 +306,13 @@ def _import_own(imports: Sequence[Import]) -> list[str]:
     """
     if not imports:
         return []
-    from flanx.registry.fingerprint import is_foreign
-    from flanx.registry.loading import import_users
+    from flanx.user_code.importing import import_users
+    from flanx.user_code.project_code import is_installed
 
     found = []
     for module, place in imports:
         file = getattr(import_users(module, f"{place}: import {module}"), "__file__", None)
-        if file and not is_foreign(file):
+        if file and not is_installed(file):
             found.append(module)
     return found
 

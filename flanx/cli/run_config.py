@@ -82,7 +82,7 @@ def _selector(selector: str, place: str, symbols: dict[str, str]) -> None:
         if found is not None and dataclasses.is_dataclass(found):
             return
     elif named_modules.is_named(module):
-        from flanx.registry.loading import import_users
+        from flanx.user_code.importing import import_users
 
         found = getattr(import_users(module, place), name, None)
         if named_modules.is_named(str(getattr(found, "__module__", ""))):

@@ -174,9 +174,9 @@ def _run_list(args: argparse.Namespace) -> int:
 
 def _counts(spec: "TaskSpec", data_dir: str | None) -> str:
     """`train 100 validation 5`, or that the data is not there."""
-    from flanx.registry.presence import Presence
+    from flanx.registry.mixtures.present_data import PresentData
 
-    if not all(Presence(split, data_dir)(spec) for split in spec.splits):
+    if not all(PresentData(split, data_dir)(spec) for split in spec.splits):
         return "no data here"
     return " ".join(f"{split} {spec.count(split, data_dir):,}" for split in spec.splits)
 
@@ -295,9 +295,9 @@ def _run_check(args: argparse.Namespace) -> int:
 
 def _with_data(specs: Sequence["TaskSpec"], name: str, data_dir: str | None) -> list["TaskSpec"]:
     """The tasks whose files are there, the others counted on stderr; an error where none is."""
-    from flanx.registry.presence import Presence
+    from flanx.registry.mixtures.present_data import PresentData
 
-    by_split = {split: Presence(split, data_dir) for spec in specs for split in spec.splits}
+    by_split = {split: PresentData(split, data_dir) for spec in specs for split in spec.splits}
     here = [spec for spec in specs if all(by_split[split](spec) for split in spec.splits)]
     if not here:
         by_split[specs[0].splits[0]].report(name)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import flanx
+from flanx import atomic_files
 from flanx.data import store
-from flanx.data import temporary as temporaries
 from flanx.data.request import StoreRequest
 
 FORMAT_VERSION = 2
@@ -84,6 +84,7 @@ class Manifest:
       plan: fingerprint of what the registry made of the request, by `flanx.prep.registered`; "" for a manifest that
         `flanx cache` has not made, which is compared with nothing.
       tensorflow: whether it takes TensorFlow to ask the registry, as for bare SeqIO tasks.
+      versions: of flanx's parts that made it, by `flanx.prep.versions`.
       flanx_version, format_version: what wrote it.
     """
 
@@ -98,6 +99,7 @@ class Manifest:
     left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     plan: str = ""
     tensorflow: bool = False
+    versions: Mapping[str, int] = field(default_factory=dict)
     flanx_version: str = flanx.__version__
     format_version: int = FORMAT_VERSION
 
@@ -115,18 +117,7 @@ class Manifest:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the manifest as JSON: a temporary file beside `path`, synced, then renamed."""
-        final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f"{temporaries.prefix()}{final.name}")
-        try:
-            with temporary.open("w") as handle:
-                handle.write(json.dumps(_fields(self), separators=(",", ":")))
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(final)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        atomic_files.write(path, json.dumps(_fields(self), separators=(",", ":")), sync=True)
 
 
 def _fields(manifest: Manifest) -> dict[str, Any]:

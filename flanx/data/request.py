@@ -29,7 +29,8 @@ class StoreRequest:
       vocabulary: spec for `flanx.data.vocabulary.load`; None for the tasks' own.
       data_dir: where relative data files are looked up; None for the environment's FLANX_DATA_DIR.
       num_tasks: take only this many datasets, nested.
-      template_types: `("zs_opt", ...)`, or `{"zs_opt": share, ...}`; None for all.
+      template_types: `("zs_opt", ...)`, or `{"zs_opt": share, ...}`; None for all. Without shares each type weighs 1,
+        and `inv` 0.3.
       seed: seed of templates, option styles and exemplars.
       imports: the user's modules that register tasks.
       max_examples: most examples taken of each task; None for all.

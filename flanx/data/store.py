@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from flanx.data import temporary as temporaries
+from flanx import temporary as temporaries
 from flanx.errors import UserError
 
 FORMAT_VERSION = 1

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from flanx import whole_files
+from flanx import atomic_files
 
 
 class AnswerFolder:
@@ -24,9 +24,9 @@ class AnswerFolder:
         self.refused: OSError | None = None
 
     def write(self, path: os.PathLike[str] | str, content: str | bytes) -> None:
-        """Takes the place of `whole_files.write`."""
+        """Takes the place of `atomic_files.write`."""
         try:
-            whole_files.write(path, content)
+            atomic_files.write(path, content)
         except OSError as error:
             self.refused = self.refused or error
             self._write_instead(os.path.basename(path), content)
@@ -48,6 +48,6 @@ class AnswerFolder:
         try:
             if self._instead is None:
                 self._instead = Path(tempfile.mkdtemp(prefix="flanx-eval-"))
-            whole_files.write(self._instead / name, content)
+            atomic_files.write(self._instead / name, content)
         except OSError:
             self._lost += 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from etils import epath
 
-from flanx import whole_files
+from flanx import atomic_files
 from flanx.evaluation import history
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def draw(model_dir: str | os.PathLike[str], summary: "Summary | None") -> None:
         axes.spines[["top", "right"]].set_visible(False)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
-    whole_files.write(epath.Path(model_dir) / FILE, image.getvalue())
+    atomic_files.write(epath.Path(model_dir) / FILE, image.getvalue())
 
 
 def _draw_loss(axes: Any, loss: Mapping[int, float]) -> None:

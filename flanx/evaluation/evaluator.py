@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from flanx import whole_files
+from flanx import atomic_files
 from flanx.data import vocabulary as vocabularies
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
@@ -53,7 +53,7 @@ class Evaluator:
       mesh: devices that share each batch; None for the default device.
       eval_steps: most batches of each task in teacher-forced evaluation; None for all.
       output_dir: answers are written here instead.
-      write: writes a file, as `flanx.whole_files.write` does.
+      write: writes a file, as `flanx.atomic_files.write` does.
       trained_on: datasets of the training data; None where they are not known.
 
     Attributes:
@@ -77,7 +77,7 @@ class Evaluator:
         mesh: Any = None,
         eval_steps: int | None = None,
         output_dir: str | os.PathLike[str] | None = None,
-        write: predictions.Write = whole_files.write,
+        write: predictions.Write = atomic_files.write,
         trained_on: Collection[str] | None = None,
     ):
         self._write = write

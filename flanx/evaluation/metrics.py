@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from flanx.errors import no_attribute
 from flanx.evaluation import writing_systems
-from flanx.evaluation.named import load_named, name_of_callable
+from flanx.user_code import import_by_name
+from flanx.user_code.import_by_name import METRIC
 
 References = Sequence[Sequence[str]]
 Need = Literal["generation", "option_scores"]
@@ -136,7 +137,7 @@ def resolve(name: str) -> Metric:
     Raises:
       UserError: there is no such module or function; the nearest name is offered.
     """
-    return load_named(name, home=__name__, known=_KNOWN, kind="metric")
+    return import_by_name.load(name, METRIC)
 
 
 def name_of(metric: Any) -> str:
@@ -145,15 +146,15 @@ def name_of(metric: Any) -> str:
     Raises:
       UserError: a lambda or a local function, which no name finds again, or an unknown name.
     """
-    return name_of_callable(metric, home=__name__, known=_KNOWN, kind="metric")
+    return import_by_name.name_of(metric, METRIC)
 
 
 def __getattr__(name: str) -> Any:
     """`flanx.metrics.acuracy`: names the nearest metric."""
-    raise no_attribute("flanx.metrics", name, _KNOWN)
+    raise no_attribute("flanx.metrics", name, NAMES)
 
 
-_KNOWN = ("accuracy", "bleu", "exact_match", "rank_accuracy", "rouge_l", "token_f1")
+NAMES = ("accuracy", "bleu", "exact_match", "rank_accuracy", "rouge_l", "token_f1")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 

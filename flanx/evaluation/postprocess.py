@@ -7,9 +7,10 @@ see them (as SeqIO does), so each leaves a text that is already a bare answer as
 import re
 from typing import Any
 
-from flanx.evaluation.named import load_named, name_of_callable
+from flanx.user_code import import_by_name
+from flanx.user_code.import_by_name import POSTPROCESSOR
 
-_KNOWN = (
+NAMES = (
     "after_the_answer_is",
     "first_line",
     "first_number",
@@ -72,7 +73,7 @@ def resolve(name: str) -> Any:
     Raises:
       UserError: there is no such module or function; the nearest name is offered.
     """
-    return load_named(name, home=__name__, known=_KNOWN, kind="postprocessor")
+    return import_by_name.load(name, POSTPROCESSOR)
 
 
 def name_of(postprocessor: Any) -> str:
@@ -81,7 +82,7 @@ def name_of(postprocessor: Any) -> str:
     Raises:
       UserError: a lambda or a local function, which no name finds again, or an unknown name.
     """
-    return name_of_callable(postprocessor, home=__name__, known=_KNOWN, kind="postprocessor")
+    return import_by_name.name_of(postprocessor, POSTPROCESSOR)
 
 
 def _without_stop(text: str) -> str:

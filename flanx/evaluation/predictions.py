@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from flanx import whole_files
+from flanx import atomic_files
 
 FOLDER = "eval"
 INDEX = "index.json"
@@ -49,7 +49,7 @@ class TaskIndex:
 
 
 Index = dict[str, dict[str, TaskIndex]]  # suite -> task -> how
-Write = Callable[[os.PathLike[str] | str, str | bytes], None]  # as `flanx.whole_files.write`
+Write = Callable[[os.PathLike[str] | str, str | bytes], None]  # as `flanx.atomic_files.write`
 
 
 def no_examples(left_out: Mapping[str, int]) -> TaskIndex:
@@ -70,7 +70,7 @@ def predictions_path(folder: os.PathLike[str] | str, stem: str, step: int) -> ep
 def write_predictions(
     path: os.PathLike[str] | str,
     records: Iterable[Mapping[str, Any]],
-    write: Write = whole_files.write,
+    write: Write = atomic_files.write,
 ) -> None:
     """Writes one object a line, whole or not at all."""
     write(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
@@ -98,7 +98,7 @@ def _texts(value: Any) -> bool:
 
 
 def write_index(
-    folder: os.PathLike[str] | str, index: Index, write: Write = whole_files.write
+    folder: os.PathLike[str] | str, index: Index, write: Write = atomic_files.write
 ) -> None:
     """Writes eval/index.json."""
     fields = {

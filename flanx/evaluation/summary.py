@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from flanx import whole_files
+from flanx import atomic_files
 from flanx.evaluation import history, predictions
 from flanx.evaluation.majority import majority
 from flanx.terminal import plural, printable
@@ -126,7 +126,7 @@ def summarise(model_dir: str | os.PathLike[str]) -> Summary | None:
 def write(model_dir: str | os.PathLike[str], summary: Summary) -> None:
     """Writes MODEL_DIR/summary.json."""
     text = json.dumps(asdict(summary), indent=1, ensure_ascii=False) + "\n"
-    whole_files.write(epath.Path(model_dir) / FILE, text)
+    atomic_files.write(epath.Path(model_dir) / FILE, text)
 
 
 def table(summary: Summary) -> "Table":

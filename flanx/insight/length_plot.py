@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from flanx import whole_files
+from flanx import atomic_files
 from flanx.errors import UserError
 from flanx.insight.distribution import Lengths
 from flanx.insight.lengths import Candidate
@@ -50,7 +50,7 @@ def draw(
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
     try:
-        whole_files.write(epath.Path(path), image.getvalue())
+        atomic_files.write(epath.Path(path), image.getvalue())
     except OSError as error:
         raise UserError(f"--plot {os.fspath(path)}: cannot write it ({error.strerror})") from error
 

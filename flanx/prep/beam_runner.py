@@ -1,4 +1,4 @@
-"""The units of work on Apache Beam: `unit.run` and `unit.join`, as the process pool runs them.
+"""The work items on Apache Beam: `worker.run` and `worker.join`, as the process pool runs them.
 
 The only module that imports Beam, and only when one of its functions is called. Stores and results are written to the
 cache folder, which the workers and this machine must share.
@@ -16,11 +16,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from flanx.data import store, temporary
+from flanx import atomic_files, temporary
+from flanx.data import store
 from flanx.errors import UserError
-from flanx.prep import unit as work
+from flanx.prep import worker
 from flanx.prep.jobs import Job
-from flanx.prep.unit import Result, Unit
+from flanx.prep.work_item import WorkItem, WorkResult
 
 _POLL = 0.5  # seconds between looks at what has arrived
 _PATIENCE = 90.0  # seconds in which a network file system shows what others have written
@@ -28,7 +29,7 @@ _PATIENCE = 90.0  # seconds in which a network file system shows what others hav
 
 def on(
     runner: str, options: Sequence[str] = ()
-) -> Callable[[Sequence[Job], int], Generator[Result, None, None]]:
+) -> Callable[[Sequence[Job], int], Generator[WorkResult, None, None]]:
     """What runs jobs on a Beam runner, in place of `flanx.prep.pool.run_all`.
 
     Args:
@@ -56,7 +57,7 @@ def _settings(runner: str, options: Sequence[str]) -> Any:
     return PipelineOptions([f"--runner={runner}", *options])
 
 
-def _run_all(settings: Any, jobs: Sequence[Job], _: int) -> Generator[Result, None, None]:
+def _run_all(settings: Any, jobs: Sequence[Job], _: int) -> Generator[WorkResult, None, None]:
     """Runs the pipeline in a thread, and gives results as workers leave them in the cache folder.
 
     Raises:
@@ -64,10 +65,10 @@ def _run_all(settings: Any, jobs: Sequence[Job], _: int) -> Generator[Result, No
     """
     if not jobs:
         return
-    cache_dir = jobs[0].units[0].cache_dir
+    cache_dir = jobs[0].items[0].cache_dir
     folder = Path(cache_dir) / "manifests" / f"{temporary.prefix()}beam"
     folder.mkdir(parents=True)
-    waiting = {_file_of(unit): unit for job in jobs for unit in job.units}
+    waiting = {_file_of(item): item for job in jobs for item in job.items}
     errors: list[BaseException] = []
 
     def pipeline() -> None:
@@ -98,7 +99,7 @@ def _run_all(settings: Any, jobs: Sequence[Job], _: int) -> Generator[Result, No
 def _pipeline(settings: Any, jobs: Sequence[Job], folder: str) -> None:
     import apache_beam as beam
 
-    small = [job.units for job in jobs if job.shards == 1]
+    small = [job.items for job in jobs if job.shards == 1]
     pieces = [
         (number, piece)
         for number, job in enumerate(jobs)
@@ -110,7 +111,7 @@ def _pipeline(settings: Any, jobs: Sequence[Job], folder: str) -> None:
             pipeline
             | "tasks" >> beam.Create(small)
             | "spread tasks" >> beam.Reshuffle()
-            | "make tasks" >> beam.FlatMap(work.run_each)
+            | "make tasks" >> beam.FlatMap(worker.run_each)
             | "report tasks" >> beam.Map(leave, folder)
         )
         _ = (
@@ -124,64 +125,60 @@ def _pipeline(settings: Any, jobs: Sequence[Job], folder: str) -> None:
         )
 
 
-def run_shard(number: int, unit: Unit) -> tuple[int, Result]:
+def run_shard(number: int, item: WorkItem) -> tuple[int, WorkResult]:
     """Runs a shard; the job's number says which belong together."""
-    return number, work.run(unit)
+    return number, worker.run(item)
 
 
-def join(_: int, shards: Iterable[Result]) -> Result:
+def join(_: int, shards: Iterable[WorkResult]) -> WorkResult:
     """Joins the shards of a task."""
     found = list(shards)
-    return work.join(replace(found[0].unit, shard=None), found)
+    return worker.join(replace(found[0].item, shard=None), found)
 
 
-def leave(result: Result, folder: str) -> None:
+def leave(result: WorkResult, folder: str) -> None:
     """Leaves a result for the process that waits, as JSON; a repeated one takes its own place.
 
     The folder is shared, so that what is read there is data: a pickle would run whatever it names.
     """
-    final = Path(folder) / _file_of(result.unit)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary_file = final.with_name(f"{temporary.prefix()}{final.name}")
-    plain = {one.name: getattr(result, one.name) for one in fields(result) if one.name != "unit"}
-    temporary_file.write_text(json.dumps(plain))
-    temporary_file.replace(final)
+    plain = {one.name: getattr(result, one.name) for one in fields(result) if one.name != "item"}
+    atomic_files.write(Path(folder) / _file_of(result.item), json.dumps(plain))
 
 
-def _file_of(unit: Unit) -> str:
-    return hashlib.blake2b(repr(unit.identity).encode(), digest_size=16).hexdigest()
+def _file_of(item: WorkItem) -> str:
+    return hashlib.blake2b(repr(item.identity).encode(), digest_size=16).hexdigest()
 
 
-def _arrived(folder: Path, waiting: dict[str, Unit]) -> Iterator[Result]:
-    """Results that are there and were not given before; the units are this process's own."""
+def _arrived(folder: Path, waiting: dict[str, WorkItem]) -> Iterator[WorkResult]:
+    """Results that are there and were not given before; the items are this process's own."""
     for name in sorted(set(os.listdir(folder)) & set(waiting)):
-        unit = waiting.pop(name)
-        result = _read(folder / name, unit)
+        item = waiting.pop(name)
+        result = _read(folder / name, item)
         if result.failure is None:
-            _await_store(unit, result)
+            _await_store(item, result)
         yield result
 
 
-def _read(path: Path, unit: Unit) -> Result:
+def _read(path: Path, item: WorkItem) -> WorkResult:
     """What `leave` left.
 
     Raises:
       UserError: something else lies there.
     """
     try:
-        return Result(**{**json.loads(path.read_bytes()), "unit": unit})
+        return WorkResult(**{**json.loads(path.read_bytes()), "item": item})
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{path} is no result of this flanx ({error}): its workers need the same version"
         ) from error
 
 
-def _await_store(unit: Unit, result: Result) -> None:
-    path = os.path.join(unit.cache_dir, result.path)
+def _await_store(item: WorkItem, result: WorkResult) -> None:
+    path = os.path.join(item.cache_dir, result.path)
     given_up = time.monotonic() + _PATIENCE
     while not store.looks_whole(path, int(result.meta["bytes"])):
         if time.monotonic() > given_up:
-            raise UserError(_not_shared(unit.cache_dir, path))
+            raise UserError(_not_shared(item.cache_dir, path))
         time.sleep(_POLL)
 
 

@@ -6,28 +6,29 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import replace
 from pathlib import Path
 
-from flanx import registry
+from flanx import registry, temporary
 from flanx.data import manifest as manifests
-from flanx.data import temporary
 from flanx.data.manifest import Entry, Manifest
 from flanx.data.request import StoreRequest, safe_name
 from flanx.errors import UserError
 from flanx.prep import lock, registered, server
 from flanx.prep import progress as displays
+from flanx.prep.cache_plan import CachePlan, plan, vocabulary_files
 from flanx.prep.filtering import mixture
 from flanx.prep.inputs import Inputs
 from flanx.prep.jobs import Job, jobs
-from flanx.prep.plan import Plan, plan, vocabulary_files
 from flanx.prep.pool import run_all, worker_count
 from flanx.prep.progress import Progress
-from flanx.prep.unit import DISK_FULL, Result
+from flanx.prep.versions import versions
+from flanx.prep.work_item import WorkResult
+from flanx.prep.worker import DISK_FULL
 from flanx.writable import make_folder
 
 _NAMED_FAILURES = 10  # more than these are only counted
 _NAMED_CHARACTERS = 400
 
-Results = Mapping[tuple, Result]
-Run = Callable[[Sequence[Job], int], Generator[Result, None, None]]
+Results = Mapping[tuple, WorkResult]
+Run = Callable[[Sequence[Job], int], Generator[WorkResult, None, None]]
 
 
 def cache(
@@ -41,7 +42,7 @@ def cache(
 ) -> list[Manifest]:
     """Makes what is missing of the requests' token stores, and their manifests.
 
-    A task that fails does not stop the others; what was finished stays, also after a kill, and the next call goes on
+    A task that fails does not stop the others; what was finished stays, also after a kill, and the next call resumes
     from there.
 
     Args:
@@ -62,7 +63,7 @@ def cache(
     wanted = list(requests)
     check(wanted, workers)
     ready: list[Manifest | None] = []
-    plans: dict[int, Plan] = {}
+    plans: dict[int, CachePlan] = {}
     for i, request in enumerate(wanted):
         there = None if verify or force else manifests.whole(request)
         if there is not None:
@@ -74,7 +75,7 @@ def cache(
     inputs = _inputs(plans.values())
     todo = jobs(plans.values(), server.core_count() if workers is None else workers)
     with contextlib.ExitStack() as stack:
-        for folder in sorted({unit.cache_dir for job in todo for unit in job.units}):
+        for folder in sorted({item.cache_dir for job in todo for item in job.items}):
             _make_folder(Path(folder))
             if force:
                 _forget_parts(Path(folder), todo)
@@ -97,9 +98,10 @@ def cache(
                     manifest,
                     unread=_unread(plans[i], results, manifest),
                     plan=registered.fingerprint_with(
-                        plans[i], [results[unit.identity].path for unit in plans[i].units]
+                        plans[i], [results[item.identity].path for item in plans[i].items]
                     ),
                     tensorflow=registered.took_tensorflow(),
+                    versions=versions(),
                 )
                 with _space(request, "writing the manifest"):
                     manifest.save(request.manifest_path)
@@ -119,39 +121,43 @@ def check(requests: Iterable[StoreRequest], workers: int | None) -> None:
         _refuse_address(request.cache_dir)
 
 
-def _stands_for(there: Manifest, planned: Plan) -> bool:
+def _stands_for(there: Manifest, planned: CachePlan) -> bool:
     """Whether what is registered now is what the manifest was made of; a task without its data says so as it is run."""
+    if not there.plan:
+        return True
     try:
-        return not there.plan or there.plan == registered.fingerprint_of(planned)
+        return dict(there.versions) == versions() and there.plan == registered.fingerprint_of(
+            planned
+        )
     except UserError:
         return False
 
 
 def _run(todo: Sequence[Job], workers: int, progress: Progress, run: Run) -> Results:
     """Runs all jobs; raises UserError naming the tasks that failed once the others are done."""
-    costs = {unit.identity: job.cost / len(job.units) for job in todo for unit in job.units}
+    costs = {item.identity: job.cost / len(job.items) for job in todo for item in job.items}
     progress.start(len(costs), sum(costs.values()))
-    results: dict[tuple, Result] = {}
-    failed: list[Result] = []
+    results: dict[tuple, WorkResult] = {}
+    failed: list[WorkResult] = []
     parted: set[tuple] = set()
     with contextlib.closing(run(todo, workers)) as arriving:
         for result in arriving:
-            unit = result.unit
+            item = result.item
             if result.disk_full:
-                raise UserError(_no_space(unit.cache_dir, f"caching '{unit.task}'"))
-            if unit.shard is not None:
-                parted.add(unit.identity)
-                progress.part(unit.task, costs[unit.identity] / unit.shard[1])
+                raise UserError(_no_space(item.cache_dir, f"caching '{item.task}'"))
+            if item.shard is not None:
+                parted.add(item.identity)
+                progress.part(item.task, costs[item.identity] / item.shard[1])
                 continue
             if result.failure is not None:
                 failed.append(result)
             else:
-                results[unit.identity] = result
+                results[item.identity] = result
             if result.repaired:
-                progress.warn(f"'{unit.task}' was damaged and is made anew: {result.repaired}")
-            cost = 0.0 if unit.identity in parted else costs[unit.identity]
+                progress.warn(f"'{item.task}' was damaged and is made anew: {result.repaired}")
+            cost = 0.0 if item.identity in parted else costs[item.identity]
             examples = int(result.meta.get("examples", 0))
-            progress.advance(unit.task, examples, cost, result.written)
+            progress.advance(item.task, examples, cost, result.written)
     if failed:
         progress.stop()
         raise UserError(_failures(failed, len(costs)))
@@ -172,14 +178,14 @@ def _space(request: StoreRequest, doing: str) -> Iterator[None]:
 def _no_space(folder: str, doing: str) -> str:
     return (
         f"no space left in {folder} while {doing}; free some, or set CACHE_DIR to another disk, and run "
-        "again to go on"
+        "again to resume"
     )
 
 
-def _failures(failed: Sequence[Result], total: int) -> str:
+def _failures(failed: Sequence[WorkResult], total: int) -> str:
     """One line a failed task; a single one, or one reason for all, is one line altogether."""
     reasons = list(dict.fromkeys(_short(result.failure or "") for result in failed))
-    first = failed[0].unit
+    first = failed[0].item
     if len(failed) == 1:
         named = (
             reasons[0] if f"'{first.task}'" in reasons[0] else f"task '{first.task}': {reasons[0]}"
@@ -188,10 +194,10 @@ def _failures(failed: Sequence[Result], total: int) -> str:
         return f"{named}{kept}"
     if len(reasons) == 1:
         return f"{reasons[0]} ({len(failed)} of {total} tasks, '{first.task}' the first)"
-    lines = [f"  {r.unit.task} ({r.unit.split}): {_short(r.failure or '')}" for r in failed]
+    lines = [f"  {r.item.task} ({r.item.split}): {_short(r.failure or '')}" for r in failed]
     more = len(lines) - _NAMED_FAILURES
     shown = lines[:_NAMED_FAILURES] + ([f"  and {more} more"] if more > 0 else [])
-    head = f"{len(failed)} of {total} tasks failed; the others are kept, run again to go on:"
+    head = f"{len(failed)} of {total} tasks failed; the others are kept, run again to resume:"
     return "\n".join([head, *shown])
 
 
@@ -209,10 +215,10 @@ def _refuse_address(cache_dir: str) -> None:
 
 
 def _forget_parts(folder: Path, todo: Sequence[Job]) -> None:
-    """Parts that an interrupted run left are not gone on from where everything is to be made again."""
+    """Parts that an interrupted run left are not taken up where everything has to be made again."""
     for job in todo:
-        for unit in job.units:
-            for left in (folder / safe_name(unit.task)).glob(f".parts-{safe_name(unit.split)}-*"):
+        for item in job.items:
+            for left in (folder / safe_name(item.task)).glob(f".parts-{safe_name(item.split)}-*"):
                 shutil.rmtree(left, ignore_errors=True)
 
 
@@ -228,7 +234,7 @@ def _make_folder(folder: Path) -> None:
     temporary.sweep(folder / "manifests")
 
 
-def _inputs(plans: Iterable[Plan]) -> Inputs:
+def _inputs(plans: Iterable[CachePlan]) -> Inputs:
     """The state of all code and data files, taken before anything is read from them."""
     earlier = []
     plans = list(plans)
@@ -243,16 +249,16 @@ def _inputs(plans: Iterable[Plan]) -> Inputs:
     return inputs
 
 
-def _input_files(p: Plan) -> list[str]:
+def _input_files(p: CachePlan) -> list[str]:
     data = (path for paths in p.data.values() for path in paths)
     return [*p.code, *vocabulary_files(p), *data, *p.watched]
 
 
-def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> Manifest:
+def _manifest(p: CachePlan, results: Results, inputs: Inputs, progress: Progress) -> Manifest:
     """Puts the results of a request together; tasks without examples are left out with a warning."""
     request = p.request
     found = {
-        one.task: results[unit.identity] for one, unit in zip(p.selected, p.units, strict=True)
+        one.task: results[item.identity] for one, item in zip(p.selected, p.items, strict=True)
     }
     empty = [name for name, result in found.items() if not result.meta["examples"]]
     if len(empty) == len(found):
@@ -290,15 +296,15 @@ def _manifest(p: Plan, results: Results, inputs: Inputs, progress: Progress) -> 
     )
 
 
-def _unread(p: Plan, results: Results, manifest: Manifest) -> list[str]:
+def _unread(p: CachePlan, results: Results, manifest: Manifest) -> list[str]:
     """What the plan has made that is no entry's: stores, and what its filters compare with."""
     entries = {entry.path for entry in manifest.entries}
-    made = [results[unit.identity] for unit in p.units]
+    made = [results[item.identity] for item in p.items]
     compared = {overlap.path for overlap in p.overlaps}.union(r.sketch for r in made if r.sketch)
     return sorted({result.path for result in made} - entries | compared)
 
 
-def _entry(task: str, spec: "registry.TaskSpec | None", result: Result, rate: float) -> Entry:
+def _entry(task: str, spec: "registry.TaskSpec | None", result: WorkResult, rate: float) -> Entry:
     meta = result.meta
     entry = Entry(
         task=task,

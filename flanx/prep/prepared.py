@@ -13,20 +13,25 @@ from flanx.data.manifest import Manifest
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
 from flanx.prep import registered
+from flanx.prep.versions import versions
 
 
 def ready(request: StoreRequest) -> Manifest | None:
     """The request's manifest if nothing has to be cached, else None.
 
-    Ready means: it is `whole`, and the registry makes the same of the request as when it was written: the same tasks,
-    store keys, rates and metrics. What registers with SeqIO is not asked in a process without TensorFlow; `ensure` has
-    that done by its child.
+    Ready means: it is `whole`, flanx's parts have the versions that made it, and the registry makes the same of the
+    request as then: the same tasks, store keys, rates and metrics. What registers with SeqIO is not asked in a process
+    without TensorFlow; `ensure` has that done by its child.
 
     Raises:
       UserError: the user's modules cannot be imported, or no longer register what is asked for.
     """
     manifest = manifests.whole(request)
-    if manifest is None or not manifest.plan or _beyond_this_process(manifest):
+    if manifest is None or not manifest.plan:
+        return manifest
+    if dict(manifest.versions) != versions():
+        return None
+    if _beyond_this_process(manifest):
         return manifest
     registered.remember(manifest)
     return manifest if registered.fingerprint(request) == manifest.plan else None
@@ -96,7 +101,7 @@ def _cache_in_child(requests: Sequence[StoreRequest], workers: int | None, progr
         raise UserError(
             f"flanx cache was killed by signal {-status}"
             + (" (out of memory?); try fewer CACHE_WORKERS" if status == -9 else "")
-            + "; what it finished is kept, run again to go on"
+            + "; what it finished is kept, run again to resume"
         )
     if status:
         raise RuntimeError(f"flanx cache ended with status {status}; its error is above")

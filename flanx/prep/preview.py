@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from flanx.data import store
 from flanx.data.request import StoreRequest
 from flanx.prep.cache import check
-from flanx.prep.plan import Plan, plan
-from flanx.prep.unit import Unit, store_path
+from flanx.prep.cache_plan import CachePlan, plan
+from flanx.prep.store_keys import store_path
+from flanx.prep.work_item import WorkItem
 from flanx.writable import check_folder
 
 
@@ -55,20 +56,20 @@ def preview(requests: Iterable[StoreRequest], *, workers: int | None = None) -> 
     found = []
     for request in wanted:
         planned = plan(request)
-        tasks = tuple(_task(unit, planned) for unit in planned.units)
+        tasks = tuple(_task(item, planned) for item in planned.items)
         found.append(Preview(request, planned.vocabulary.spec, tasks, planned.notes))
         if found[-1].missing:
             check_folder(request.cache_dir, "CACHE_DIR")
     return found
 
 
-def _task(unit: Unit, planned: Plan) -> TaskPreview:
-    files = planned.data.get(unit.task)
+def _task(item: WorkItem, planned: CachePlan) -> TaskPreview:
+    files = planned.data.get(item.task)
     if files is None:  # its data is missing: the error that caching it ends with
-        store_path(unit, planned.vocabulary)
+        store_path(item, planned.vocabulary)
     sizes = {file: os.path.getsize(file) for file in files or () if os.path.isfile(file)}
     try:
-        there = store.open(os.path.join(unit.cache_dir, store_path(unit, planned.vocabulary)))
+        there = store.open(os.path.join(item.cache_dir, store_path(item, planned.vocabulary)))
     except (store.StoreDamaged, OSError):
-        return TaskPreview(unit.task, sizes)
-    return TaskPreview(unit.task, sizes, there.num_examples, int(there.meta["bytes"]))
+        return TaskPreview(item.task, sizes)
+    return TaskPreview(item.task, sizes, there.num_examples, int(there.meta["bytes"]))

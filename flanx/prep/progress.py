@@ -11,22 +11,22 @@ _SECONDS = 5.0  # between plain lines
 
 
 class Progress:
-    """Shows units of work as they end; the base shows nothing and is what `FLANX_PROGRESS=off` gives."""
+    """Shows work items as they end; the base shows nothing and is what `FLANX_PROGRESS=off` gives."""
 
     def start(self, total: int, work: float = 0.0) -> None:
-        """`total` units are to be done, of `work` altogether, in any measure."""
+        """`total` items are to be done, of `work` altogether, in any measure."""
 
     def advance(self, name: str, examples: int, work: float = 0.0, made: bool = True) -> None:
-        """A unit is done: its task, the examples it holds, its work, and whether it had to be made."""
+        """An item is done: its task, the examples it holds, its work, and whether it had to be made."""
 
     def part(self, name: str, work: float) -> None:
-        """A piece of a unit is done; `advance` will not count its work again."""
+        """A piece of an item is done; `advance` will not count its work again."""
 
     def warn(self, text: str) -> None:
         """Something the user should know; nothing has failed."""
 
     def doing(self, text: str) -> None:
-        """What is going on between or after the units, said now and then."""
+        """What is going on between or after the items, said now and then."""
 
     def stop(self) -> None:
         """All is done, or given up."""
@@ -50,7 +50,7 @@ class Pace:
     """Examples a second and seconds to go. What was there already counts for neither.
 
     Attributes:
-      examples: of all units that are done.
+      examples: of all items that are done.
     """
 
     def __init__(self, work: float):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flanx.data import temporary
+from flanx import temporary
 from flanx.errors import UserError
 from flanx.prep import lock
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from flanx.data.manifest import Manifest
 from flanx.data.request import StoreRequest
-from flanx.prep.plan import Plan, plan
-from flanx.prep.unit import store_path
-from flanx.registry.fingerprint import remember_file_hash
+from flanx.prep.cache_plan import CachePlan, plan
+from flanx.prep.store_keys import store_path
+from flanx.registry.sources.file_hashes import remember_file_hash
 
 if TYPE_CHECKING:
     from flanx.registry import Selected
@@ -30,17 +30,17 @@ def fingerprint(request: StoreRequest) -> str:
     return fingerprint_of(plan(request))
 
 
-def fingerprint_of(planned: Plan) -> str:
-    """The hash of a plan, with the stores that its units would make now.
+def fingerprint_of(planned: CachePlan) -> str:
+    """The hash of a plan, with the stores that its items would make now.
 
     Raises:
       UserError: a task's data file is missing.
     """
-    paths = [store_path(unit, planned.vocabulary) for unit in planned.units]
+    paths = [store_path(item, planned.vocabulary) for item in planned.items]
     return fingerprint_with(planned, paths)
 
 
-def fingerprint_with(planned: Plan, paths: Sequence[str]) -> str:
+def fingerprint_with(planned: CachePlan, paths: Sequence[str]) -> str:
     """16 hex digits over a plan's tasks, the paths of their stores, which hold the keys, their weights and metrics."""
     words = planned.vocabulary
     parts = [_parts(one, path) for one, path in zip(planned.selected, paths, strict=True)]

@@ -14,19 +14,24 @@ import numpy as np
 from flanx.data.store import FEATURES, Example
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError, did_you_mean
-from flanx.prep.filtering.sieve import Sieve
-from flanx.prep.tally import EMPTY_TARGET, Tally
-from flanx.registry.fingerprint import code_files, code_hash, file_hash
-from flanx.registry.foreign import readable
+from flanx.prep.filtering.row_filters import RowFilters
+from flanx.prep.render_stats import EMPTY_TARGET, RenderStats
+from flanx.registry.seqio.external_tasks import readable
+from flanx.registry.sources.file_hashes import file_hash
+from flanx.user_code.code_hash import code_files, code_hash
 
 if TYPE_CHECKING:
     import seqio
 
-    from flanx.prep.unit import Unit
+    from flanx.prep.work_item import WorkItem
+
+# In the key of every store of a task that other code registered with SeqIO. Raise it when the same SeqIO examples are
+# stored as other tokens or texts, dropped, cut or counted otherwise. `render_stats` belongs to it.
+VERSION = 1
 
 
 def examples(
-    unit: "Unit", vocabulary: Vocabulary, tally: Tally, sieve: Sieve | None = None
+    item: "WorkItem", vocabulary: Vocabulary, stats: RenderStats, filters: RowFilters | None = None
 ) -> Iterator[Example]:
     """The split as `task.get_dataset(lengths, split, shuffle=False)` gives it, except for what is too long.
 
@@ -34,55 +39,55 @@ def examples(
     and counted, and ends in EOS where the SeqIO feature has `add_eos`.
 
     Args:
-      unit: the SeqIO task's name, split and lengths.
+      item: the SeqIO task's name, split and lengths.
       vocabulary: the one the task was checked to agree with; decodes texts that the task does not carry.
-      tally: filled with what is dropped and clipped.
-      sieve: filters, which see the tokens without EOS and the texts in place of fields.
+      stats: filled with what is dropped and clipped.
+      filters: filters, which see the tokens without EOS and the texts in place of fields.
     """
-    task = get(unit.task)
-    if unit.split not in task.splits:
+    task = get(item.task)
+    if item.split not in task.splits:
         raise UserError(
-            f"SeqIO task '{unit.task}' has no split '{unit.split}', only {', '.join(task.splits)}"
+            f"SeqIO task '{item.task}' has no split '{item.split}', only {', '.join(task.splits)}"
         )
     ends = {
         name: vocabulary.eos_id if feature.add_eos else None
         for name, feature in task.output_features.items()
     }
-    lengths = {name: n for name, n in unit.lengths.items() if name in ends}
+    lengths = {name: n for name, n in item.lengths.items() if name in ends}
     task, cached = readable(task)
     dataset = task.get_dataset(
         sequence_length=lengths,
-        split=unit.split,
+        split=item.split,
         shuffle=False,
         use_cached=cached,
-        seed=unit.seed,
+        seed=item.seed,
         trim_output_features=False,
     )
-    if unit.max_examples is not None:
-        dataset = dataset.take(unit.max_examples)
+    if item.max_examples is not None:
+        dataset = dataset.take(item.max_examples)
     for index, row in enumerate(dataset.as_numpy_iterator()):
         tokens = {name: row[name].tolist() if name in ends else [] for name in FEATURES}
         if not any(t != ends.get("targets") for t in tokens["targets"]):
-            tally.dropped[EMPTY_TARGET] += 1
+            stats.dropped[EMPTY_TARGET] += 1
             continue
         texts = {name: _text(row, name, tokens[name], vocabulary) for name in FEATURES}
-        if sieve is not None:
+        if filters is not None:
             sizes = [
                 len(tokens[name]) - (tokens[name][-1:] == [ends.get(name)]) for name in FEATURES
             ]
             options = _strings(row.get("options"))
-            why = sieve.reason(
+            why = filters.reason(
                 index, texts["inputs"], texts["targets"], (sizes[0], sizes[1]), options=options
             )
             if why is not None:
-                tally.dropped[why] += 1
+                stats.dropped[why] += 1
                 continue
-        tally.kept += 1
+        stats.kept += 1
         fitted = {}
         for name in FEATURES:
-            full = len(tokens[name]) == unit.lengths[name]
+            full = len(tokens[name]) == item.lengths[name]
             whole = _length_before(row, name, tokens[name], vocabulary) if full else None
-            fitted[name] = tally.fit(name, tokens[name], ends.get(name), whole)
+            fitted[name] = stats.fit(name, tokens[name], ends.get(name), whole)
         yield Example(
             inputs=fitted["inputs"],
             targets=fitted["targets"],

@@ -7,7 +7,7 @@ from multiprocessing.context import BaseContext
 from flanx import child_process
 
 # What every worker needs, read once.
-_PRELOADED = ["flanx.prep.unit", "sentencepiece"]
+_PRELOADED = ["flanx.prep.worker", "sentencepiece"]
 
 
 def start() -> BaseContext:

@@ -2,21 +2,29 @@
 
 import wrapt
 
-from flanx.registry import sources
+from flanx.registry import names, sources, table
 from flanx.registry.draws import Draws
-from flanx.registry.few_shot import FewShot
-from flanx.registry.held_out import HeldOut
 from flanx.registry.loading import load_for
-from flanx.registry.mixtures import Mixture, Part, mixture
-from flanx.registry.natural_instructions import NaturalInstructions
-from flanx.registry.rates import rates
+from flanx.registry.mixtures.mixing_rates import rates
+from flanx.registry.mixtures.parts import Mixture, Part
+from flanx.registry.mixtures.registration import mixture
+from flanx.registry.mixtures.selected import Selected
+from flanx.registry.mixtures.selection import resolve, specs_of
 from flanx.registry.registration import register
-from flanx.registry.rendering import Dropped, Rendered
-from flanx.registry.selection import Selected, resolve, specs_of
-from flanx.registry.sources import Generated, Jsonl, Parquet, RowSource, Tsv
+from flanx.registry.rendering.few_shot import FewShot
+from flanx.registry.rendering.renderer import Dropped, Rendered
+from flanx.registry.rendering.template import Template
+from flanx.registry.sources import (
+    Generated,
+    HeldOut,
+    Jsonl,
+    NaturalInstructions,
+    Parquet,
+    RowSource,
+    Tsv,
+)
 from flanx.registry.spec import TYPES, TaskSpec
 from flanx.registry.table import get_mixture, get_task, isolated
-from flanx.registry.template import Template
 
 __all__ = [
     "TYPES",
@@ -54,27 +62,21 @@ __all__ = [
 
 def task_names(glob: str | None = None) -> list[str]:
     """Names of the registered tasks, sorted; of those that a name or glob of tasks or datasets stands for."""
-    from flanx.registry import selection, table
-
-    return sorted(table.tasks() if glob is None else selection.match(glob))
+    return sorted(table.tasks() if glob is None else names.match(glob))
 
 
 def dataset_names(glob: str | None = None) -> list[str]:
     """Names of the registered datasets, sorted; of those that have a task `glob` stands for."""
-    from flanx.registry import table
-
     return sorted({table.tasks()[name].dataset for name in task_names(glob)})
 
 
 def mixture_names() -> list[str]:
     """Names of the registered mixtures, sorted."""
-    from flanx.registry import table
-
     return sorted(table.mixtures())
 
 
 @wrapt.when_imported("seqio")
 def _tell_seqio(seqio: object) -> None:
-    from flanx.registry import seqio_bridge
+    from flanx.registry.seqio import bridge
 
-    seqio_bridge.attach()
+    bridge.attach()

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from flanx.errors import UserError
-from flanx.registry.exemplars import answer_names, identity, identity_names
 from flanx.registry.leaks import lists_options, names_options
-from flanx.registry.rendering import Dropped, Rendered
+from flanx.registry.rendering.exemplars import answer_names, identity, identity_names
+from flanx.registry.rendering.renderer import Dropped, Rendered
+from flanx.registry.rendering.template import EXEMPLARS, OPTIONS, Template
+from flanx.registry.rendering.values import Drop
 from flanx.registry.row_errors import RowError
 from flanx.registry.sources import Row
 from flanx.registry.spec import TaskSpec
-from flanx.registry.template import EXEMPLARS, OPTIONS, Template
-from flanx.registry.values import Drop
 
 # Rows of a split that are compared with each other and with the train split.
 MAX_ROWS = 200_000
@@ -88,7 +88,8 @@ def find(
     Raises:
       UserError: nothing has that name, or a vocabulary cannot be read. What is wrong with the data is a problem found.
     """
-    from flanx.registry import load_for, specs_of
+    from flanx.registry.loading import load_for
+    from flanx.registry.mixtures.selection import specs_of
 
     load_for(name, imports)
     return check(

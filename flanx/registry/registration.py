@@ -6,12 +6,13 @@ from typing import Any
 
 from flanx.errors import UserError, did_you_mean
 from flanx.registry import table
-from flanx.registry.few_shot import FewShot
-from flanx.registry.field_names import Fields, as_function, field_names
-from flanx.registry.seqio_rows import wrapped
+from flanx.registry.rendering.few_shot import FewShot
+from flanx.registry.rendering.field_names import Fields, as_function, field_names
+from flanx.registry.rendering.template import Template, placeholders
 from flanx.registry.sources import RowSource
+from flanx.registry.sources.seqio_rows import wrapped
 from flanx.registry.spec import TYPES, TaskSpec, caller
-from flanx.registry.template import Template, placeholders
+from flanx.user_code.import_by_name import METRIC, POSTPROCESSOR, Kind, name_of
 
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+")
 
@@ -218,23 +219,19 @@ def _of_type(
 def _metric_names(name: str, metrics: Sequence[Any]) -> tuple[str, ...]:
     if not metrics:
         return ()
-    from flanx.evaluation.metrics import name_of
-
     if isinstance(metrics, str) or callable(metrics):
         metrics = (metrics,)
-    return tuple(_naming_task(name, name_of, metric) for metric in metrics)
+    return tuple(_name_of(metric, METRIC, name) for metric in metrics)
 
 
 def _postprocessor_name(name: str, postprocessor: Any) -> str | None:
     if postprocessor is None:
         return None
-    from flanx.evaluation.postprocess import name_of
-
-    return _naming_task(name, name_of, postprocessor)
+    return _name_of(postprocessor, POSTPROCESSOR, name)
 
 
-def _naming_task(name: str, name_of: Callable[[Any], str], function: Any) -> str:
+def _name_of(function: Any, kind: Kind, task: str) -> str:
     try:
-        return name_of(function)
+        return name_of(function, kind)
     except UserError as error:
-        raise UserError(f"task '{name}': {error}") from None
+        raise UserError(f"task '{task}': {error}") from None

@@ -1,15 +1,12 @@
 """Errors that one row causes: where the row stands, what is wrong with it, and where in the user's code it came up."""
 
-import os
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from flanx.errors import UserError, did_you_mean
-from flanx.registry.fingerprint import is_foreign
+from flanx.user_code.error_lines import in_words, user_line
 
 LEAVE_OUT = "or let `fields` return None to leave the row out"
-_MOST_CHARACTERS = 300
 
 
 class RowError(UserError):
@@ -40,22 +37,6 @@ class RowError(UserError):
         return UserError, (str(self),)  # between processes the message is enough
 
 
-def user_line(error: BaseException) -> str | None:
-    """`file:line` in the user's own code that the exception came through last; None where it did not."""
-    frames = traceback.extract_tb(error.__traceback__)
-    # Names in angle brackets are of code without a file, as dataclasses write it.
-    own = [f for f in frames if not f.filename.startswith("<") and not is_foreign(f.filename)]
-    return f"{short_path(own[-1].filename)}:{own[-1].lineno}" if own else None
-
-
-def in_words(error: BaseException) -> str:
-    """An exception in one line: its type, its message, and the user's line that raised it."""
-    text = " ".join(str(error)[: 4 * _MOST_CHARACTERS].split())[:_MOST_CHARACTERS]
-    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    line = user_line(error)
-    return f"{said}, {line}" if line else said
-
-
 def fields_failed(
     error: Exception, dataset: str, row: Mapping[str, Any], where: Callable[[], str]
 ) -> RowError:
@@ -78,9 +59,3 @@ def fields_failed(
 
 def _is_missing(name: str, row: Any) -> bool:
     return isinstance(row, Mapping) and name not in row and name not in row.values()
-
-
-def short_path(path: str) -> str:
-    """The path from the working directory where it lies below it."""
-    relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative

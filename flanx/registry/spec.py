@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flanx.errors import UserError
-from flanx.registry import fingerprint as fp
-from flanx.registry.few_shot import FewShot
-from flanx.registry.rendering import Dropped, Rendered, Renderer
-from flanx.registry.row_errors import in_words
+from flanx.registry import draws
+from flanx.registry.rendering import renderer
+from flanx.registry.rendering.few_shot import FewShot
+from flanx.registry.rendering.renderer import Dropped, Rendered, Renderer, few_shot
+from flanx.registry.rendering.template import Template
 from flanx.registry.sources import Row, RowSource
-from flanx.registry.template import Template
+from flanx.user_code.code_hash import code_files, code_hash
+from flanx.user_code.error_lines import in_words
 
 TYPES = ("zs_opt", "zs_noopt", "fs_opt", "fs_noopt", "inv")
 
@@ -66,7 +68,7 @@ class TaskSpec:
     @property
     def modules(self) -> tuple[str, ...]:
         """Source files of the code that the task's examples depend on, sorted."""
-        found = set(fp.code_files(self.fields))
+        found = set(code_files(self.fields))
         source_code = getattr(self.source, "code_files", None)
         if source_code is not None:
             found.update(source_code())
@@ -166,15 +168,16 @@ class TaskSpec:
                 [template.inputs, template.targets, *template.exemplars]
                 for template in self.templates
             ],
-            "fields": fp.code_hash(self.fields),
+            "fields": code_hash(self.fields),
             "source": self.source.fingerprint(split, data_dir),
             "split": split,
             "seed": seed,
             "max_examples": max_examples,
-            "engine": fp.engine_hash(),
+            "versions": {"draws": draws.VERSION, "rendering": renderer.VERSION},
         }
         if self.is_few_shot:
-            described["few_shot"] = fp.code_hash(self.few_shot)
+            described["versions"]["few_shot"] = few_shot.VERSION
+            described["few_shot"] = code_hash(self.few_shot)
             described["inputs_length"] = (feature_lengths or {}).get("inputs")
             if self._draws_from_train:
                 described["exemplars"] = self.source.fingerprint("train", data_dir)

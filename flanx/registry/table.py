@@ -2,21 +2,18 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from flanx.errors import UserError, did_you_mean
+from flanx.registry.mixtures.parts import Mixture
+from flanx.registry.spec import TaskSpec
 
-if TYPE_CHECKING:
-    from flanx.registry.mixtures import Mixture
-    from flanx.registry.spec import TaskSpec
-
-_tasks: dict[str, "TaskSpec"] = {}
-_datasets: dict[str, tuple["TaskSpec", ...]] = {}
-_mixtures: dict[str, "Mixture"] = {}
+_tasks: dict[str, TaskSpec] = {}
+_datasets: dict[str, tuple[TaskSpec, ...]] = {}
+_mixtures: dict[str, Mixture] = {}
 _listeners: list[Callable[[str], None]] = []
 
 
-def add_dataset(dataset: str, specs: tuple["TaskSpec", ...], place: str) -> None:
+def add_dataset(dataset: str, specs: tuple[TaskSpec, ...], place: str) -> None:
     """Adds a dataset's tasks.
 
     Raises:
@@ -33,7 +30,7 @@ def add_dataset(dataset: str, specs: tuple["TaskSpec", ...], place: str) -> None
         listener(dataset)
 
 
-def add_mixture(mixture: "Mixture") -> None:
+def add_mixture(mixture: Mixture) -> None:
     """Adds a mixture; raises UserError when its name is taken."""
     if taken := _taken(mixture.name):
         raise UserError(
@@ -54,22 +51,22 @@ def _taken(name: str) -> str | None:
     return None
 
 
-def tasks() -> dict[str, "TaskSpec"]:
+def tasks() -> dict[str, TaskSpec]:
     """Every task by name, in the order of registration."""
     return _tasks
 
 
-def datasets() -> dict[str, tuple["TaskSpec", ...]]:
+def datasets() -> dict[str, tuple[TaskSpec, ...]]:
     """Every dataset's tasks, one a template type."""
     return _datasets
 
 
-def mixtures() -> dict[str, "Mixture"]:
+def mixtures() -> dict[str, Mixture]:
     """Every flanx mixture by name."""
     return _mixtures
 
 
-def get_task(name: str) -> "TaskSpec":
+def get_task(name: str) -> TaskSpec:
     """The task `name`; raises UserError with the nearest name when there is none."""
     if name not in _tasks:
         raise UserError(
@@ -78,7 +75,7 @@ def get_task(name: str) -> "TaskSpec":
     return _tasks[name]
 
 
-def get_mixture(name: str) -> "Mixture":
+def get_mixture(name: str) -> Mixture:
     """The flanx mixture `name`; raises UserError with the nearest name when there is none."""
     if name not in _mixtures:
         raise UserError(f"no mixture named '{name}'{did_you_mean(name, _mixtures)}")

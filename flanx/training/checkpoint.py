@@ -29,8 +29,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.path import atomicity
 
-from flanx import digests, system_errors, whole_files
-from flanx.data import temporary
+from flanx import atomic_files, digests, system_errors, temporary
 from flanx.errors import UserError, did_you_mean
 from flanx.sharding.trees import path_names
 from flanx.training import retention
@@ -190,7 +189,9 @@ class Checkpoints:
         saved = best is not None and step in self._manager.all_steps()
         if saved and self._manager.metrics(step) is None:
             if jax.process_index() == 0:
-                whole_files.write(self.folder / str(step) / "metrics" / "metrics", json.dumps(best))
+                atomic_files.write(
+                    self.folder / str(step) / "metrics" / "metrics", json.dumps(best)
+                )
             self._manager.reload()
 
     def poll(self, step: int, *, wait: bool = False, tell: bool = True) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from flanx.data import temporary
+from flanx import temporary
 from flanx.errors import UserError
 
 FILE = "lease.json"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flanx.data import temporary
+from flanx import temporary
 
 FOLDERS = (".", "eval")  # orbax cleans up under `checkpoints` itself
 

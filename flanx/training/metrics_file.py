@@ -13,7 +13,7 @@ from typing import Any
 
 from etils import epath
 
-from flanx import whole_files
+from flanx import atomic_files
 from flanx.training.appended import Appended
 
 FILE = "metrics.jsonl"
@@ -38,13 +38,13 @@ class MetricsFile:
         lines, self.damage = _parse(content)
         if self.damage is not None:
             aside = Path(model_dir) / "damaged" / FILE
-            whole_files.write(aside, content)
+            atomic_files.write(aside, content)
             self.damage += f"; the file as it was is kept at {aside}"
         for line in lines:
             replaced = line["split"] == "train" and line["step"] == step and step % log_period
             if line["step"] <= step and not replaced:
                 kept.append(_text(line))
-        whole_files.write(self._path, "".join(kept))
+        atomic_files.write(self._path, "".join(kept))
         self._file = Appended(self._path)
 
     def write(self, step: int, split: str, values: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from flanx import system_errors, whole_files
+from flanx import atomic_files, system_errors
 
 
 class PendingFiles:
@@ -24,7 +24,7 @@ class PendingFiles:
         return list(self._waiting)
 
     def write(self, path: os.PathLike[str] | str, content: str | bytes) -> None:
-        """Takes the place of `whole_files.write`; the newest content of a path counts."""
+        """Takes the place of `atomic_files.write`; the newest content of a path counts."""
         self._waiting[os.fspath(path)] = content
         self.flush()
 
@@ -32,7 +32,7 @@ class PendingFiles:
         """Tries what waits, in the order in which it came."""
         for path in self.waiting:
             try:
-                whole_files.write(path, self._waiting[path])
+                atomic_files.write(path, self._waiting[path])
             except OSError as error:
                 if not self._failing:
                     fix = system_errors.fix(error)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import flanx
-from flanx import whole_files
+from flanx import atomic_files
 from flanx.data.manifest import Manifest
 from flanx.data.vocabulary import Vocabulary
 from flanx.errors import UserError
@@ -177,12 +177,12 @@ def write(
 ) -> None:
     """Writes everything that says what this run is. One process does."""
     folder = Path(config.model_dir)
-    whole_files.write(folder / RUN_FILE, json.dumps(now, indent=1, sort_keys=True) + "\n")
-    whole_files.write(folder / "model-info.txt", model_info(config.model, params))
+    atomic_files.write(folder / RUN_FILE, json.dumps(now, indent=1, sort_keys=True) + "\n")
+    atomic_files.write(folder / "model-info.txt", model_info(config.model, params))
     if config_text is not None:
-        whole_files.write(folder / "config.gin", config_text)
+        atomic_files.write(folder / "config.gin", config_text)
     if vocabulary.path is not None:
-        whole_files.write(folder / VOCABULARY_FILE, Path(vocabulary.path).read_bytes())
+        atomic_files.write(folder / VOCABULARY_FILE, Path(vocabulary.path).read_bytes())
 
 
 def model_info(model: ModelConfig, params: Any) -> str:

@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from flanx.registry import options
 from flanx.registry.draws import Draws
+from flanx.registry.rendering import options
 from flanx.tasks.playground_parts import corpus, statements, words
 from flanx.tasks.playground_parts.every import EXERCISES
 

@@ -222,16 +222,16 @@ def test_a_folder_that_takes_no_answers_is_refused_before_the_work(
 def test_answers_that_their_folder_refuses_are_kept_elsewhere(
     trained_run, tmp_path, capsys, monkeypatch
 ):
-    from flanx import whole_files
+    from flanx import atomic_files
 
-    folder, real = tmp_path / "out", whole_files.write
+    folder, real = tmp_path / "out", atomic_files.write
 
     def write(path, content):
         if str(path).startswith(str(folder)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         real(path, content)
 
-    monkeypatch.setattr(whole_files, "write", write)
+    monkeypatch.setattr(atomic_files, "write", write)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert main(["eval", str(trained_run), f"--output={folder}"]) == 1
     shown = capsys.readouterr()

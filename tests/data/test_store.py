@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flanx.data import store, temporary
+from flanx import temporary
+from flanx.data import store
 from flanx.data.store import Example, StoreDamaged
 
 META = {"task": "t", "split": "train", "key": "k", "dropped": {}, "clipped": {}}

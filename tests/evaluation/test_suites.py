@@ -10,7 +10,7 @@ from flanx import registry
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
 from flanx.evaluation.suites import EvalSuite, scopes
-from flanx.prep.plan import plan
+from flanx.prep.cache_plan import plan
 from flanx.training.config import DataConfig
 
 LENGTHS = {"inputs": 64, "targets": 16}

@@ -11,7 +11,7 @@ import pytest
 
 from flanx.cli import main as cli
 from flanx.errors import UserError
-from flanx.prep import beam_runner, prepared, unit
+from flanx.prep import beam_runner, prepared, work_item
 from flanx.prep.cache import cache
 from flanx.prep.jobs import Job
 from flanx.prep.progress import Progress
@@ -93,7 +93,7 @@ def elsewhere(monkeypatch, tmp_path):
     monkeypatch.setattr(beam_runner, "_settings", lambda runner, options: None)
     monkeypatch.setattr(beam_runner, "_PATIENCE", 0.0)
     monkeypatch.setattr(beam_runner, "_POLL", 0.0)
-    one = unit.Unit("t", "train", {"inputs": 4}, "bytes", str(tmp_path))
+    one = work_item.WorkItem("t", "train", {"inputs": 4}, "bytes", str(tmp_path))
     return one, [Job((one,), 1.0)]
 
 
@@ -102,7 +102,7 @@ def test_a_folder_that_is_not_shared_is_told(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr(beam_runner, "_pipeline", lambda *_: None)
     with pytest.raises(UserError, match="every worker share"):
         list(beam_runner.on("FlinkRunner")(jobs, 1))
-    found = unit.Result(one, "t/train-k", {"bytes": 9})
+    found = work_item.WorkResult(one, "t/train-k", {"bytes": 9})
     monkeypatch.setattr(
         beam_runner, "_pipeline", lambda settings, jobs, folder: beam_runner.leave(found, folder)
     )
@@ -135,8 +135,10 @@ def test_a_result_that_was_planted_runs_nothing(elsewhere, tmp_path, monkeypatch
 
 
 def test_a_result_comes_back_as_it_was_left(tmp_path):
-    one = unit.Unit("t", "train", {"inputs": 4}, "bytes", str(tmp_path))
-    left = unit.Result(one, "t/x", {"bytes": 9, "tokens": {"inputs": 3}}, written=True, parts=2)
+    one = work_item.WorkItem("t", "train", {"inputs": 4}, "bytes", str(tmp_path))
+    left = work_item.WorkResult(
+        one, "t/x", {"bytes": 9, "tokens": {"inputs": 3}}, written=True, parts=2
+    )
     beam_runner.leave(left, str(tmp_path))
     assert beam_runner._read(tmp_path / beam_runner._file_of(one), one) == left
 

@@ -4,7 +4,7 @@ import pytest
 
 from flanx import registry
 from flanx.prep import jobs
-from flanx.prep.plan import plan
+from flanx.prep.cache_plan import plan
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def sized(collection, monkeypatch):
 
 
 def names(job):
-    return [unit.task.split(".")[1] for unit in job.units]
+    return [item.task.split(".")[1] for item in job.items]
 
 
 def test_the_largest_come_first_and_the_small_go_together(sized):
@@ -30,7 +30,7 @@ def test_the_largest_come_first_and_the_small_go_together(sized):
     assert [names(job) for job in made] == [["b"], ["d", "c", "a"]]
     _, found = sized(**{f"t{i:02}": 100 for i in range(70)}, big=10_000)
     made = jobs.jobs([found], workers=1)
-    assert [len(job.units) for job in made] == [1, 10, 10, 10, 10, 10, 10, 10]
+    assert [len(job.items) for job in made] == [1, 10, 10, 10, 10, 10, 10, 10]
     assert sum(job.cost for job in made) == 17_000
 
 
@@ -60,12 +60,12 @@ def test_units_of_one_file_go_together_unless_they_are_much(collection, monkeypa
     )
     found = plan(shop.request())
     (job,) = jobs.jobs([found, found], workers=2)
-    assert len(job.units) == 3
+    assert len(job.items) == 3
     size = shop.data("one").stat().st_size
     assert job.cost == 6 * size  # exemplars that are drawn make four of one
     monkeypatch.setattr(jobs, "_SPLIT", size)
     many = jobs.jobs([found], workers=2)
-    assert [(len(job.units), job.shards) for job in many] == [(1, 2), (1, 1), (1, 1)]
+    assert [(len(job.items), job.shards) for job in many] == [(1, 2), (1, 1), (1, 1)]
 
 
 def test_rows_without_a_file_are_reckoned(collection):

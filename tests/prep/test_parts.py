@@ -9,10 +9,10 @@ import pytest
 from flanx import registry
 from flanx.data import store
 from flanx.errors import UserError
-from flanx.prep import jobs, parts, unit
+from flanx.prep import jobs, parts, work_item, worker
 from flanx.prep.cache import cache
+from flanx.prep.cache_plan import plan
 from flanx.prep.jobs import Job
-from flanx.prep.plan import plan
 from flanx.prep.pool import run_all
 from flanx.prep.progress import Progress
 
@@ -24,19 +24,19 @@ def chunks_of(monkeypatch):
 
 
 def plan_of(shop, **changes):
-    """The one unit of a collection with one task."""
-    (one,) = plan(shop.request(**changes)).units
+    """The one item of a collection with one task."""
+    (one,) = plan(shop.request(**changes)).items
     return one
 
 
 def whole_files(result):
-    folder = Path(result.unit.cache_dir) / result.path
+    folder = Path(result.item.cache_dir) / result.path
     return [(folder / name).read_bytes() for name in ("tokens.arrow", "meta.json")]
 
 
 def run_in_shards(one, count):
     job = Job((one,), 1.0, count)
-    return unit.join(one, [unit.run(piece) for piece in job.pieces()])
+    return worker.join(one, [worker.run(piece) for piece in job.pieces()])
 
 
 @pytest.mark.parametrize("for_eval", [False, True])
@@ -49,7 +49,7 @@ def test_any_number_of_shards_makes_the_same_store(collection, chunks_of, rows, 
     words[2] = {"word": "w", "answer": " "}  # dropped
     shop.write_rows("one", words)
     one = plan_of(shop, for_eval=for_eval)
-    expected = unit.run(one)
+    expected = worker.run(one)
     files = whole_files(expected)
     for count in (1, 2, 3, 7):
         shutil.rmtree(shop.cache_dir)
@@ -57,7 +57,7 @@ def test_any_number_of_shards_makes_the_same_store(collection, chunks_of, rows, 
         assert found.failure is None
         assert found.written
         assert found.meta == expected.meta
-        assert found.unit == one
+        assert found.item == one
         assert whole_files(found) == files
         assert shop.stores() == [found.path]  # no part is left
 
@@ -79,7 +79,7 @@ def test_rows_that_a_function_makes_are_taken_by_place(tmp_path, chunks_of):
             template_types=("zs_noopt",),
             vocabulary="bytes",
         )
-        one = unit.Unit(
+        one = work_item.WorkItem(
             "here.sums.zs_noopt",
             "train",
             {"inputs": 16, "targets": 8},
@@ -87,7 +87,7 @@ def test_rows_that_a_function_makes_are_taken_by_place(tmp_path, chunks_of):
             str(tmp_path),
             max_examples=18,
         )
-        unit.run(Job((one,), 1.0, 2).pieces()[1])
+        worker.run(Job((one,), 1.0, 2).pieces()[1])
         assert asked == [*range(4, 8), *range(12, 16)]
         found = run_in_shards(one, 2)
     assert store.open(tmp_path / found.path).example_ids.tolist() == list(range(18))
@@ -97,7 +97,7 @@ def test_an_interrupted_task_goes_on_with_any_number_of_shards(collection, chunk
     chunks_of(4)
     shop = collection(one=18)
     one = plan_of(shop)
-    unit.run(Job((one,), 1.0, 2).pieces()[0])  # chunks 0, 2 and 4 of 5
+    worker.run(Job((one,), 1.0, 2).pieces()[0])  # chunks 0, 2 and 4 of 5
     rendered = []
     of_rows = parts.render.of_rows
     monkeypatch.setattr(
@@ -115,8 +115,8 @@ def test_a_damaged_part_is_rendered_again(collection, chunks_of):
     shop = collection(one=9)
     one = plan_of(shop)
     first, second = Job((one,), 1.0, 2).pieces()
-    unit.run(first)
-    unit.run(second)
+    worker.run(first)
+    worker.run(second)
     (part,) = shop.cache_dir.glob("*/.parts-*/000001/tokens.arrow")
     part.write_bytes(part.read_bytes()[:-3])
     assert run_in_shards(one, 2).meta["examples"] == 9
@@ -126,14 +126,14 @@ def test_parts_that_somebody_else_has_just_joined_are_not_missed(collection, chu
     chunks_of(4)
     shop = collection(one=9)
     one = plan_of(shop)
-    shards = [unit.run(piece) for piece in Job((one,), 1.0, 2).pieces()]
+    shards = [worker.run(piece) for piece in Job((one,), 1.0, 2).pieces()]
     shutil.rmtree(next(shop.cache_dir.glob("*/.parts-*")))
-    found = unit.join(one, shards)
+    found = worker.join(one, shards)
     assert found.failure is None
     assert found.meta["examples"] == 9
-    done = [unit.run(piece) for piece in Job((one,), 1.0, 2).pieces()]
+    done = [worker.run(piece) for piece in Job((one,), 1.0, 2).pieces()]
     assert [result.parts for result in done] == [None, None]
-    assert unit.join(one, done).path == found.path
+    assert worker.join(one, done).path == found.path
 
 
 def test_a_task_may_be_finished_by_somebody_else_meanwhile(collection, chunks_of, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_task_may_be_finished_by_somebody_else_meanwhile(collection, chunks_of
     def interrupted(*given):
         if not others:
             others.append(None)
-            others[0] = unit.run(one)
+            others[0] = worker.run(one)
         yield from of_rows(*given)
 
     monkeypatch.setattr(parts.render, "of_rows", interrupted)
@@ -161,13 +161,13 @@ def test_a_store_that_somebody_else_finished_first_stays(collection, chunks_of):
     shop = collection(one=9)
     one = plan_of(shop)
     first, second = Job((one,), 1.0, 2).pieces()
-    shards = [unit.run(first)]
-    whole = unit.run(one)
+    shards = [worker.run(first)]
+    whole = worker.run(one)
     place = (shop.cache_dir / whole.path).stat().st_ino
-    late = unit.run(first)
+    late = worker.run(first)
     assert late.parts is None
-    for results in ([*shards, unit.run(second)], [late, unit.run(second)]):
-        found = unit.join(one, results)
+    for results in ([*shards, worker.run(second)], [late, worker.run(second)]):
+        found = worker.join(one, results)
         assert (found.path, found.meta, found.written) == (whole.path, whole.meta, False)
         assert shop.stores() == [whole.path]
     assert (shop.cache_dir / whole.path).stat().st_ino == place
@@ -210,7 +210,7 @@ def test_processes_share_a_large_task(collection, cut_everything, workers):
 
 def test_force_takes_no_part_of_an_interrupted_run(collection, cut_everything, monkeypatch):
     shop = collection(one=40)
-    unit.run(Job((plan_of(shop),), 1.0, 2).pieces()[0])
+    worker.run(Job((plan_of(shop),), 1.0, 2).pieces()[0])
     assert list(shop.cache_dir.glob("*/.parts-*/000000"))
     seen = []
 

@@ -7,7 +7,7 @@ import pytest
 from flanx.prep import progress, server
 from flanx.prep.jobs import Job
 from flanx.prep.pool import worker_count
-from flanx.prep.unit import Unit
+from flanx.prep.work_item import WorkItem
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_bar_counts_tasks_and_examples(capsys, monkeypatch):
 
 
 def job(cost, shards=1):
-    return Job((Unit("t", "train", {}, "bytes", "/nowhere"),), cost, shards)
+    return Job((WorkItem("t", "train", {}, "bytes", "/nowhere"),), cost, shards)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
+from flanx import temporary
 from flanx.cli import main as cli
-from flanx.data import store, temporary
+from flanx.data import store
 from flanx.errors import UserError
 from flanx.prep import lock, prepared, prune
 from flanx.prep.cache import cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import flanx
-from flanx.registry.fingerprint import code_files, code_hash
+from flanx.user_code.code_hash import code_files, code_hash
 
 SCRIPT = """
 import hashlib, json, sys

@@ -8,7 +8,7 @@ import pytest
 
 import flanx
 from flanx.registry import FewShot, Part
-from flanx.registry.loading import import_users
+from flanx.user_code.importing import import_users
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_values_without_a_text_are_refused_by_name(answer: Any, kind: str):
 
 def test_what_no_template_needs_may_be_anything():
     assert rendered([{"q": "x", "answer": "k", "meta": {"a": [True]}}]) == ["k"]
-    from flanx.registry.texts import plain
+    from flanx.registry.rendering.texts import plain
 
     assert plain({"a": {"b": 1}, "c": [{"d": None}]}) == {"a": {"b": 1}, "c": [{"d": None}]}
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from flanx.registry import Generated, Jsonl, Template, exemplars, isolated, register, specs_of
+from flanx.registry import Generated, Jsonl, Template, isolated, register, specs_of
 from flanx.registry.check import check, find
 from flanx.registry.leaks import lists_options, names_options
-from flanx.registry.options import ENDS, ITEMS, SEPARATORS, STARTS, OptionStyle
+from flanx.registry.rendering import exemplars
+from flanx.registry.rendering.options import ENDS, ITEMS, SEPARATORS, STARTS, OptionStyle
 
 OPTIONS = ["red", "dark red", "blue"]
 

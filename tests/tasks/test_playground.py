@@ -8,7 +8,7 @@ import pytest
 import flanx.mixtures.playground  # noqa: F401
 from flanx.data import vocabulary
 from flanx.registry import get_task, resolve, task_names
-from flanx.registry.rendering import Rendered
+from flanx.registry.rendering.renderer import Rendered
 from flanx.tasks import playground, playground_corpus
 from flanx.tasks.playground_parts import (
     corpus,

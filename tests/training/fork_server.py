@@ -85,7 +85,7 @@ def keep_compiled_steps(config, devices, place) -> None:
     from jax.experimental import serialize_executable
     from jax.experimental.compilation_cache import compilation_cache
 
-    from flanx import whole_files
+    from flanx import atomic_files
     from flanx.training.config import CheckpointConfig
     from flanx.training.program import CompiledStep
 
@@ -115,7 +115,7 @@ def keep_compiled_steps(config, devices, place) -> None:
                 compilation_cache.reset_cache()
                 if not used:
                     self._compiled = self.ahead_of_time()
-            whole_files.write(kept, pickle.dumps(serialize_executable.serialize(self._compiled)))
+            atomic_files.write(kept, pickle.dumps(serialize_executable.serialize(self._compiled)))
         return call(self, *arguments)
 
     CompiledStep.start, CompiledStep.__call__ = start, call_and_keep

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from flanx.data import temporary
+from flanx import temporary
 from flanx.errors import Diverged
 from flanx.training import leftovers, notices
 from flanx.training.config import CheckpointConfig

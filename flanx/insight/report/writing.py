@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from flanx import whole_files
+from flanx import atomic_files
 from flanx.data import vocabulary as vocabularies
 from flanx.data.manifest import Manifest
 from flanx.data.request import safe_name
@@ -61,7 +61,7 @@ def write(
     found = findings(looked_at, exposure)
     page = render(looked_at, exposure, found, others, Made(os.fspath(cache_dir), made, missing))
     try:
-        whole_files.write(epath.Path(path), page)
+        atomic_files.write(epath.Path(path), page)
     except OSError as error:
         raise UserError(
             f"--report {os.fspath(path)}: cannot write it ({error.strerror})"

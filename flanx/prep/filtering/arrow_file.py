@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flanx.data import temporary
+from flanx import atomic_files, temporary
 
 
 @contextlib.contextmanager
@@ -19,17 +19,8 @@ def writing(
     Raises:
       OSError: the disk is full, say; nothing is left behind.
     """
-    final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary.sweep(final.parent)
-    unfinished = final.with_name(f"{temporary.prefix()}{final.name}")
-    try:
-        with unfinished.open("wb") as handle:
-            with pa.ipc.new_file(handle, schema) as writer:
-                yield writer
-            handle.flush()
-            os.fsync(handle.fileno())
-        unfinished.replace(final)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    parent = Path(path).parent
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary.sweep(parent)
+    with atomic_files.writing(path, sync=True) as handle, pa.ipc.new_file(handle, schema) as writer:
+        yield writer

@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Rows:
+class MixtureRows:
     """All rows of a mixture, one after the other.
 
     Attributes:
@@ -44,7 +44,7 @@ class Rows:
 
 
 def find(
-    rows: Rows,
+    rows: MixtureRows,
     filters: Sequence[Filter],
     say: Say = lambda _: None,
     warn: Say = lambda _: None,
@@ -76,7 +76,7 @@ def find(
 
 
 def _gathered(
-    rows: Rows, column: Callable[[Sketch], np.ndarray], between_tasks: bool
+    rows: MixtureRows, column: Callable[[Sketch], np.ndarray], between_tasks: bool
 ) -> np.ndarray:
     """A column of keys over all rows; where datasets are apart no two of them share a key but by chance."""
     parts = []
@@ -94,7 +94,9 @@ def _repeated(keys: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return chosen[order[1:][ordered[1:] == ordered[:-1]]]
 
 
-def _near(rows: Rows, one: NearDuplicates, alive: np.ndarray, say: Say, warn: Say) -> np.ndarray:
+def _near(
+    rows: MixtureRows, one: NearDuplicates, alive: np.ndarray, say: Say, warn: Say
+) -> np.ndarray:
     for sketch, start in zip(rows.sketches, rows.starts, strict=False):
         alive[start : start + len(sketch.ids)] &= sketch.words >= one.shortest
     # Rows with the same n-grams would meet the same fate as the first of them.
@@ -105,7 +107,7 @@ def _near(rows: Rows, one: NearDuplicates, alive: np.ndarray, say: Say, warn: Sa
 
 
 def _meetings(
-    rows: Rows, one: NearDuplicates, alive: np.ndarray, say: Say
+    rows: MixtureRows, one: NearDuplicates, alive: np.ndarray, say: Say
 ) -> tuple[np.ndarray, np.ndarray]:
     """(row, bucket) of every bucket of every band that several rows share, sorted by row; np.int32 both."""
     count = bands(one).count
@@ -130,7 +132,7 @@ def _meetings(
 
 
 def _greedy(
-    rows: Rows, threshold: float, met: np.ndarray, buckets: np.ndarray, say: Say, warn: Say
+    rows: MixtureRows, threshold: float, met: np.ndarray, buckets: np.ndarray, say: Say, warn: Say
 ) -> np.ndarray:
     """Takes rows that share a bucket in order; a row goes if it is too similar to one that stays."""
     firsts = np.flatnonzero(np.diff(met, prepend=-1))
@@ -173,7 +175,7 @@ def _greedy(
     return chosen[gone]
 
 
-def _gathered_sets(rows: Rows, name: str, chosen: np.ndarray) -> "Sets":
+def _gathered_sets(rows: MixtureRows, name: str, chosen: np.ndarray) -> "Sets":
     """One side's n-grams of the chosen rows (ascending), in memory."""
     starts = rows.starts
     bounds = np.searchsorted(chosen, starts)

@@ -11,7 +11,7 @@ def load(module: str, filter_name: str) -> ModuleType:
     """Imports `module`, which the extra `filters` installs.
 
     Raises:
-      UserError: it is not installed; names the filter and the command that mends it.
+      UserError: it is not installed; names the filter and the command that fixes it.
     """
     try:
         return importlib.import_module(module)

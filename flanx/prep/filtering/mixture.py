@@ -17,73 +17,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flanx.data import store
-from flanx.data.filters import DUPLICATES, Decontaminate, to_json
-from flanx.data.request import StoreRequest, safe_name
-from flanx.errors import UserError
-from flanx.prep.filtering import duplicates, overlap
-from flanx.prep.filtering.overlap import Overlap
+from flanx.data.filters import DUPLICATES, to_json
+from flanx.data.request import safe_name
+from flanx.prep.filtering import duplicates
 from flanx.prep.filtering.sketch import Sketch
 from flanx.prep.progress import Progress
-from flanx.prep.unit import meta_of
+from flanx.prep.store_keys import meta_of
 
 if TYPE_CHECKING:
-    from flanx.data.vocabulary import Vocabulary
-    from flanx.prep.plan import Plan
-    from flanx.prep.unit import Result, Unit
-    from flanx.registry import Selected
+    from flanx.prep.cache_plan import CachePlan
+    from flanx.prep.work_item import WorkItem, WorkResult
 
 
-def with_filters(
-    request: StoreRequest,
-    selected: Sequence["Selected"],
-    units: Sequence["Unit"],
-    words: "Vocabulary",
-) -> tuple[tuple["Unit", ...], tuple[Overlap, ...]]:
-    """The request's units with what its filters need of them.
-
-    Args:
-      request: the request.
-      selected: its tasks.
-      units: one a task.
-      words: its vocabulary.
-
-    Returns:
-      The units, and what each Decontaminate compares with; `index_overlaps` has to run before the units do.
-
-    Raises:
-      UserError: two filters of one kind for duplicates, or evaluation tasks that are not there.
-    """
-    if not request.filters:
-        return tuple(units), ()
-    across = tuple(one for one in request.filters if isinstance(one, DUPLICATES))
-    for kind in DUPLICATES:
-        if sum(isinstance(one, kind) for one in across) > 1:
-            raise UserError(
-                f"'{request.mixture}' has several {kind.__name__} filters; keep the one that drops most"
-            )
-    rowwise = tuple(one for one in request.filters if not isinstance(one, DUPLICATES))
-    overlaps = tuple(
-        overlap.resolve(one, request, words, units[0])
-        for one in rowwise
-        if isinstance(one, Decontaminate)
-    )
-    sketched: set[str] = set()
-    found = []
-    for one, unit in zip(selected, units, strict=True):
-        first = one.dataset not in sketched
-        sketched.add(one.dataset)
-        paths = tuple(o.path for o in overlaps)
-        found.append(replace(unit, filters=rowwise, overlaps=paths, sketch=across if first else ()))
-    return tuple(found), overlaps
-
-
-def index_overlaps(plan: "Plan", progress: Progress) -> None:
+def index_overlaps(plan: "CachePlan", progress: Progress) -> None:
     """Writes the indexes that the plan's Decontaminate filters read, where they are not there yet."""
     for one in plan.overlaps:
-        unit = plan.units[0]
+        item = plan.items[0]
         names = ", ".join(one.settings.against)
         progress.doing(f"reading {names} ({one.settings.split}) to compare with")
-        if not one.make(unit.cache_dir, plan.vocabulary, unit.force):
+        if not one.make(item.cache_dir, plan.vocabulary, item.force):
             progress.warn(
                 f"Decontaminate: {names} ({one.settings.split}) has no text of {one.settings.shortest} "
                 "words or more, so nothing is compared; set `shortest` lower"
@@ -91,13 +43,13 @@ def index_overlaps(plan: "Plan", progress: Progress) -> None:
 
 
 def without_duplicates(
-    plan: "Plan", results: Mapping[tuple, "Result"], progress: Progress
-) -> Mapping[tuple, "Result"]:
-    """Applies the request's duplicate filters to the stores that its units have made.
+    plan: "CachePlan", results: Mapping[tuple, "WorkResult"], progress: Progress
+) -> Mapping[tuple, "WorkResult"]:
+    """Applies the request's duplicate filters to the stores that its items have made.
 
     Args:
       plan: the request's.
-      results: of all its units, by identity; those of other requests are passed on.
+      results: of all its items, by identity; those of other requests are passed on.
       progress: told how far a large mixture is, and how much went.
 
     Returns:
@@ -109,16 +61,16 @@ def without_duplicates(
     filters = [one for one in plan.request.filters if isinstance(one, DUPLICATES)]
     if not filters:
         return results
-    datasets: dict[str, list[Unit]] = {}
-    for one, unit in zip(plan.selected, plan.units, strict=True):
-        datasets.setdefault(one.dataset, []).append(unit)
+    datasets: dict[str, list[WorkItem]] = {}
+    for one, item in zip(plan.selected, plan.items, strict=True):
+        datasets.setdefault(one.dataset, []).append(item)
     sketches = []
     present = []
-    for units in datasets.values():
-        sketch = Sketch(Path(units[0].cache_dir) / str(results[units[0].identity].sketch))
+    for items in datasets.values():
+        sketch = Sketch(Path(items[0].cache_dir) / str(results[items[0].identity].sketch))
         sketches.append(sketch)
-        present.append(_present(sketch, units, results))
-    rows = duplicates.Rows(sketches, present)
+        present.append(_present(sketch, items, results))
+    rows = duplicates.MixtureRows(sketches, present)
     found = duplicates.find(rows, filters, progress.doing, progress.warn)
     counted = {name: len(gone) for name, gone in found.items()}
     total = int(sum(map(np.sum, present)))
@@ -126,7 +78,7 @@ def without_duplicates(
         progress.warn(f"{name}: {count:,} of {total:,} rows")
     replaced = dict(results)
     starts = rows.starts
-    for number, units in enumerate(datasets.values()):
+    for number, items in enumerate(datasets.values()):
         begin, end = starts[number], starts[number + 1]
         gone = {
             name: sketches[number].ids[places[(places >= begin) & (places < end)] - begin]
@@ -134,37 +86,37 @@ def without_duplicates(
         }
         if not any(map(len, gone.values())):
             continue
-        for unit in units:
+        for item in items:
             settings = [to_json(one) for one in filters]
-            replaced[unit.identity] = _derived(
-                unit, results[unit.identity], gone, settings, progress
+            replaced[item.identity] = _derived(
+                item, results[item.identity], gone, settings, progress
             )
     return replaced
 
 
 def _present(
-    sketch: Sketch, units: Sequence["Unit"], results: Mapping[tuple, "Result"]
+    sketch: Sketch, items: Sequence["WorkItem"], results: Mapping[tuple, "WorkResult"]
 ) -> np.ndarray:
     """np.bool_[n]: which rows of the sketch are in any of the dataset's stores."""
     found = np.zeros(len(sketch.ids), np.bool_)
-    for unit in units:
-        result = results[unit.identity]
+    for item in items:
+        result = results[item.identity]
         if result.meta["examples"] == len(found):  # all of them
             return np.ones_like(found)
-        ids = store.open(Path(unit.cache_dir) / result.path).example_ids
+        ids = store.open(Path(item.cache_dir) / result.path).example_ids
         found[np.searchsorted(sketch.ids, ids)] = True
     return found
 
 
 def _derived(
-    unit: "Unit",
-    result: "Result",
+    item: "WorkItem",
+    result: "WorkResult",
     gone: Mapping[str, np.ndarray],
     settings: Sequence[Mapping[str, Any]],
     progress: Progress,
-) -> "Result":
+) -> "WorkResult":
     """The result with its store less the rows that are gone; the same one where none of them is in it."""
-    source = store.open(Path(unit.cache_dir) / result.path)
+    source = store.open(Path(item.cache_dir) / result.path)
     counts = {name: int(np.isin(source.example_ids, ids).sum()) for name, ids in gone.items()}
     if not any(counts.values()):
         return result
@@ -173,15 +125,15 @@ def _derived(
     digest = hashlib.blake2b(json.dumps([base, counts]).encode(), digest_size=8)
     digest.update(np.ascontiguousarray(source.example_ids[kept]).data)
     key = digest.hexdigest()
-    path = f"{safe_name(unit.task)}/{safe_name(unit.split)}-{key}"
-    folder = Path(unit.cache_dir) / path
-    if unit.force:
+    path = f"{safe_name(item.task)}/{safe_name(item.split)}-{key}"
+    folder = Path(item.cache_dir) / path
+    if item.force:
         shutil.rmtree(folder, ignore_errors=True)
     elif folder.is_dir():
         try:
-            return replace(result, path=path, meta=meta_of(folder, unit.verify), written=False)
+            return replace(result, path=path, meta=meta_of(folder, item.verify), written=False)
         except store.StoreDamaged as damage:
-            progress.warn(f"'{unit.task}' was damaged and is made anew: {damage}")
+            progress.warn(f"'{item.task}' was damaged and is made anew: {damage}")
             shutil.rmtree(folder, ignore_errors=True)
     meta = {
         **{name: result.meta[name] for name in ("task", "split", "clipped", "longest")},

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+# In the key of every sketch and overlap index, and of stores with filters. Raise it when the same text has other words,
+# or the same words another hash.
+VERSION = 1
 # Scripts that write no spaces between words: there a character counts as a word (Thai, Lao, Khmer, Myanmar, kana,
 # Han ideographs with their extensions, Hangul is spaced and stays whole).
 _UNSPACED = (
@@ -44,6 +47,7 @@ def runs(hashes: np.ndarray, n: int) -> np.ndarray:
 def runs_of_lengths(hashes: np.ndarray, lengths: Iterable[int]) -> Iterator[np.ndarray]:
     """`runs` for each of several lengths: polynomials of the words' hashes, modulo 2**64, by differences of sums."""
     size = len(hashes)
+    # Tables of a power of two, so that texts of any length share a few; the inverses take a run's own place out of it.
     powers, inverses = _powers(1 << max(size, 1023).bit_length())
     sums = np.zeros(size + 1, np.uint64)
     np.cumsum(hashes * powers[:size], out=sums[1:])  # wraps around, as all of this is meant to

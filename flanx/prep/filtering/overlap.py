@@ -1,39 +1,28 @@
-"""What evaluation examples say, as runs of words: the index that Decontaminate compares examples with.
-
-    <cache_dir>/overlaps/<key>.arrow    length (uint8) and run (uint64), sorted: which runs of how many words
-
-The runs are those of the evaluation rows' own fields, options included, each field by itself: neither the words of a
-template nor an instruction that all rows share are evidence. Examples are then compared as they are rendered, inputs
-and targets, so that an evaluation question among the exemplars of a few-shot example is found as well. Brown et al.
-2020 (appendix C) compare 13 words; a field of fewer counts as a whole, down to `shortest` words.
-"""
+"""The evaluation datasets that a Decontaminate filter names: what reads them, and where their index is."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from flanx import registry
 from flanx.data.filters import Decontaminate, to_json
 from flanx.errors import UserError
-from flanx.prep.filtering import arrow_file, content, ngrams
-from flanx.prep.filtering.engine import described, engine_fingerprint
+from flanx.prep.filtering import content, ngrams, overlap_index
+from flanx.prep.filtering.filter_keys import described
 from flanx.registry import Selected
 
 if TYPE_CHECKING:
     from flanx.data.request import StoreRequest
     from flanx.data.vocabulary import Vocabulary
-    from flanx.prep.unit import Unit
+    from flanx.prep.work_item import WorkItem
 
 FOLDER = "overlaps"
-_COMMON_ROWS = 10  # a run in no more rows than these is never a dataset's wording
-_MODULES = ("ngrams.py", "content.py", "overlap.py")
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,7 @@ class Overlap:
       settings: the filter.
       selected: one task of each evaluation dataset.
       data_dir: where relative data files are looked up.
-      units: for SeqIO tasks that flanx did not register, what reads them, in the order of `selected`; else None.
+      items: for SeqIO tasks that flanx did not register, what reads them, in the order of `selected`; else None.
       path: the index, relative to the cache folder.
       files: what the index depends on.
       notes: what the user should know of what is not compared with.
@@ -53,7 +42,7 @@ class Overlap:
     settings: Decontaminate
     selected: tuple[Selected, ...]
     data_dir: str | None
-    units: tuple["Unit | None", ...]
+    items: tuple["WorkItem | None", ...]
     path: str
     files: tuple[str, ...]
     notes: tuple[str, ...]
@@ -65,43 +54,33 @@ class Overlap:
           How many runs it holds.
         """
         final = Path(cache_dir) / self.path
-        if not force and (there := _opened(final)) is not None:
+        if not force and (there := overlap_index.opened(final)) is not None:
             return sum(map(len, there.values()))
         found: dict[int, list[np.ndarray]] = {}
-        for one, unit in zip(self.selected, self.units, strict=True):
-            rows = self._texts(one, unit, words)
-            for length, runs in evidence(rows, self.settings).items():
+        for one, item in zip(self.selected, self.items, strict=True):
+            rows = self._texts(one, item, words)
+            for length, runs in overlap_index.evidence(rows, self.settings).items():
                 found.setdefault(length, []).append(runs)
-        joined = {n: np.unique(np.concatenate(parts)) for n, parts in sorted(found.items())}
-        lengths = [np.full(len(runs), n, np.uint8) for n, runs in joined.items()]
-        table = pa.record_batch(
-            {
-                "length": np.concatenate([np.zeros(0, np.uint8), *lengths]),
-                "run": np.concatenate([np.zeros(0, np.uint64), *joined.values()]),
-            }
-        )
-        with arrow_file.writing(final, table.schema) as writer:
-            writer.write_batch(table)
-        return table.num_rows
+        return overlap_index.write(final, found)
 
     def _texts(
-        self, one: Selected, unit: "Unit | None", words: "Vocabulary"
+        self, one: Selected, item: "WorkItem | None", words: "Vocabulary"
     ) -> Iterator[Sequence[str]]:
         """The texts of each row of a dataset."""
         if one.spec is not None:
             reader = content.reader(one.spec, self.settings.split, self.data_dir)
             for _, fields in reader.rows(self.settings.split, self.data_dir):
                 yield reader.all_texts(fields)
-        elif unit is not None:
+        elif item is not None:
             from flanx.prep import seqio_tasks
-            from flanx.prep.tally import Tally
+            from flanx.prep.render_stats import RenderStats
 
-            for example in seqio_tasks.examples(unit, words, Tally(unit.lengths)):
+            for example in seqio_tasks.examples(item, words, RenderStats(item.lengths)):
                 yield (example.inputs_text or "", *example.targets_text)
 
 
 def resolve(
-    settings: Decontaminate, request: "StoreRequest", words: "Vocabulary", template: "Unit"
+    settings: Decontaminate, request: "StoreRequest", words: "Vocabulary", template: "WorkItem"
 ) -> Overlap:
     """Finds the evaluation tasks of a filter.
 
@@ -109,7 +88,7 @@ def resolve(
       settings: the filter.
       request: imports and data folder.
       words: vocabulary of the request.
-      template: any unit of the request.
+      template: any item of the request.
 
     Raises:
       UserError: a name matches nothing, no task of it has the split, or its data is missing.
@@ -136,19 +115,19 @@ def resolve(
     selected = tuple(chosen[name] for name in sorted(chosen))
     files: list[str] = []
     parts: list[Any] = []
-    units: list[Unit | None] = []
+    items: list[WorkItem | None] = []
     for one in selected:
         if one.spec is not None:
             files += [*one.spec.modules, *_data_files(one, settings.split, request.data_dir)]
             parts.append(described(one.spec, settings.split, request.data_dir, None))
-            units.append(None)
+            items.append(None)
             continue
         from flanx.prep import seqio_tasks
 
         files += seqio_tasks.files(one.task, settings.split)
         parts.append([seqio_tasks.fingerprint(one.task, settings.split), words.fingerprint])
         whole = {"inputs": 1 << 24, "targets": 1 << 24}
-        units.append(
+        items.append(
             replace(
                 template,
                 task=one.task,
@@ -158,15 +137,14 @@ def resolve(
                 bare=True,
             )
         )
-    canonical = json.dumps(
-        [to_json(replace(settings, against=("",))), parts, engine_fingerprint(_MODULES)]
-    )
+    versions = [overlap_index.VERSION, content.VERSION, ngrams.VERSION]
+    canonical = json.dumps([to_json(replace(settings, against=("",))), parts, versions])
     key = hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
     return Overlap(
         settings,
         selected,
         request.data_dir,
-        tuple(units),
+        tuple(items),
         f"{FOLDER}/{key}.arrow",
         tuple(dict.fromkeys(files)),
         tuple(notes),
@@ -179,70 +157,3 @@ def _data_files(one: Selected, split: str, data_dir: str | None) -> list[str]:
         return one.spec.files(split, data_dir)
     except UserError as error:
         raise UserError(f"filter Decontaminate: evaluation task '{one.task}': {error}") from None
-
-
-def evidence(rows: Iterable[Sequence[str]], settings: Decontaminate) -> dict[int, np.ndarray]:
-    """The runs that tell a dataset's rows, by their length in words; np.uint64 without repeats.
-
-    Args:
-      rows: the texts of each row.
-      settings: lengths, and how common a run may be.
-    """
-    found: dict[int, list[np.ndarray]] = {}
-    count = 0
-    for texts in rows:
-        count += 1
-        own: dict[int, list[np.ndarray]] = {}
-        for text in texts:
-            hashes = ngrams.word_hashes(text)
-            length = min(settings.words, len(hashes))
-            if length >= settings.shortest:
-                own.setdefault(length, []).append(ngrams.runs(hashes, length))
-        for length, parts in own.items():
-            found.setdefault(length, []).append(np.unique(np.concatenate(parts)))
-    most = max(_COMMON_ROWS, settings.common * count)
-    rare = {}
-    for length, parts in found.items():
-        runs, times = np.unique(np.concatenate(parts), return_counts=True)
-        rare[length] = runs[times <= most]
-    return rare
-
-
-class Index:
-    """Says whether a text shares a run of words with evaluation rows.
-
-    Args:
-      runs: sorted np.uint64 without repeats, by their length in words.
-    """
-
-    def __init__(self, runs: Mapping[int, np.ndarray]):
-        self._runs = runs
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> "Index":
-        """The index of a file, memory-mapped; raises UserError where it is damaged."""
-        found = _opened(Path(path))
-        if found is None:
-            raise UserError(f"{path} is damaged; remove it and run again")
-        return cls(found)
-
-    def meets(self, text: str) -> bool:
-        """Whether any run of the index stands in the text."""
-        every = ngrams.runs_of_lengths(ngrams.word_hashes(text), self._runs)
-        for known, own in zip(self._runs.values(), every, strict=True):
-            if len(own) and len(known):
-                places = np.searchsorted(known, own)
-                if (known.take(places, mode="clip") == own).any():
-                    return True
-        return False
-
-
-def _opened(path: Path) -> dict[int, np.ndarray] | None:
-    """Sorted runs by length; None where the file is not there or not whole."""
-    try:
-        batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    except (OSError, pa.ArrowException, ValueError):
-        return None
-    lengths, runs = batch.column("length").to_numpy(), batch.column("run").to_numpy()
-    bounds = np.searchsorted(lengths, np.arange(257))
-    return {n: runs[bounds[n] : bounds[n + 1]] for n in np.unique(lengths).tolist()}

@@ -9,7 +9,7 @@
         bands    a hash of each band of the MinHash signature, and of the short answers (list of uint64)
         inputs, targets    the sets of n-grams, as sorted hashes (lists of uint32)
 
-A sketch is made by the unit of work that caches the dataset's first task, and used again as long as the rows and the
+A sketch is made by the work item that caches the dataset's first task, and used again as long as the rows and the
 filters' settings stand.
 """
 

@@ -15,53 +15,55 @@ from flanx import registry
 from flanx.data import store, vocabulary
 from flanx.data.filters import Filter, NearDuplicates
 from flanx.data.request import safe_name
-from flanx.prep.filtering import arrow_file, engine, libraries
+from flanx.prep.filtering import arrow_file, filter_keys, libraries, ngrams
 from flanx.prep.filtering import content as contents
 from flanx.prep.filtering.content import Content
 from flanx.prep.filtering.ngrams import mixed, shingles, words
 from flanx.prep.filtering.sketch import BATCH, FOLDER, whole
 
 if TYPE_CHECKING:
-    from flanx.prep.unit import Result, Unit
+    from flanx.prep.work_item import WorkItem, WorkResult
 
+# In the key of every sketch. Raise it when the same rows give other hashes, sets or bands, or the file another layout.
+# `sketch` belongs to it.
+VERSION = 1
 _RECALL = 0.99  # of the pairs whose similarity is the threshold
 _LABEL_WORDS = 5  # an answer of no more words is right or wrong as a whole
 _TARGETS = np.uint64(0x5851F42D4C957F2D)  # keeps n-grams of targets apart from those of inputs
-_MODULES = ("ngrams.py", "content.py", "sketch.py", "sketching.py")
 
 
-def of_unit(unit: "Unit", result: "Result") -> str:
-    """Sketches the rows of the unit's dataset, unless that is done, and says where, relative to the cache folder.
+def of_item(item: "WorkItem", result: "WorkResult") -> str:
+    """Sketches the rows of the item's dataset, unless that is done, and says where, relative to the cache folder.
 
     Args:
-      unit: the first task of its dataset; its `sketch` names the filters.
+      item: the first task of its dataset; its `sketch` names the filters.
       result: the store that it made, whose tokens stand for the fields of a SeqIO task that flanx did not register.
     """
-    if unit.bare:
-        described: Any = [result.meta["key"], unit.vocabulary]
-        dataset = unit.task
+    if item.bare:
+        described: Any = [result.meta["key"], item.vocabulary]
+        dataset = item.task
     else:
-        spec = registry.get_task(unit.task)
-        described = engine.described(spec, unit.split, unit.data_dir, unit.max_examples)
+        spec = registry.get_task(item.task)
+        described = filter_keys.described(spec, item.split, item.data_dir, item.max_examples)
         dataset = spec.dataset
-    path = _relative_path(dataset, unit.split, described, unit.sketch)
-    final = Path(unit.cache_dir) / path
-    if unit.force or not whole(final):
-        rows = _stored_rows(unit, result) if unit.bare else _source_rows(unit)
-        write(final, rows, unit.sketch)
+    path = _relative_path(dataset, item.split, described, item.sketch)
+    final = Path(item.cache_dir) / path
+    if item.force or not whole(final):
+        rows = _stored_rows(item, result) if item.bare else _source_rows(item)
+        write(final, rows, item.sketch)
     return path
 
 
-def _source_rows(unit: "Unit") -> Iterator[tuple[int, Content]]:
-    spec = registry.get_task(unit.task)
-    reader = contents.reader(spec, unit.split, unit.data_dir, unit.max_examples)
-    for index, fields in reader.rows(unit.split, unit.data_dir, unit.max_examples):
+def _source_rows(item: "WorkItem") -> Iterator[tuple[int, Content]]:
+    spec = registry.get_task(item.task)
+    reader = contents.reader(spec, item.split, item.data_dir, item.max_examples)
+    for index, fields in reader.rows(item.split, item.data_dir, item.max_examples):
         yield index, reader.content(fields)
 
 
-def _stored_rows(unit: "Unit", result: "Result") -> Iterator[tuple[int, Content]]:
-    words = vocabulary.load(unit.vocabulary, unit.data_dir)
-    found = store.open(Path(unit.cache_dir) / result.path)
+def _stored_rows(item: "WorkItem", result: "WorkResult") -> Iterator[tuple[int, Content]]:
+    words = vocabulary.load(item.vocabulary, item.data_dir)
+    found = store.open(Path(item.cache_dir) / result.path)
     for i, index in enumerate(found.example_ids.tolist()):
         texts = (words.decode(found.inputs(i).tolist()), words.decode(found.targets(i).tolist()))
         yield index, Content((texts[0],), (texts[1],))
@@ -106,7 +108,7 @@ def _relative_path(dataset: str, split: str, described: Any, filters: Sequence[F
         "near": None if one is None else {"words": one.words, "permutations": one.permutations},
         "bands": None if one is None else vars(bands(one)),
         "library": None if one is None else libraries.version("datasketch"),
-        "engine": engine.engine_fingerprint(_MODULES),
+        "versions": [VERSION, contents.VERSION, ngrams.VERSION],
     }
     canonical = json.dumps(parts, sort_keys=True)
     key = hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
@@ -167,7 +169,8 @@ class _Maker:
         if one is not None:
             self._cut = bands(one)
             library = libraries.load("datasketch", "NearDuplicates")
-            # One MinHash makes the permutations; the others are copies of it.
+            # One MinHash makes the permutations; the others are copies of it. Scheme and seed are written out, as rows
+            # are compared with those of sketches that another process made on another day.
             self._empty = library.MinHash(
                 num_perm=one.permutations, seed=1, scheme="affine32", hashfunc=int
             )

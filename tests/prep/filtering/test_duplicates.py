@@ -28,7 +28,7 @@ def found(folder, datasets, filters, present=None):
         sketching.write(folder / f"{number}.arrow", rows, filters)
         sketches.append(sketch.Sketch(folder / f"{number}.arrow"))
     present = present or [np.ones(len(texts), np.bool_) for texts in datasets]
-    gone = duplicates.find(duplicates.Rows(sketches, present), filters)
+    gone = duplicates.find(duplicates.MixtureRows(sketches, present), filters)
     return {name: rows.tolist() for name, rows in gone.items()}
 
 
@@ -217,7 +217,7 @@ def test_a_large_family_is_compared_with_the_likeliest(folder, monkeypatch):
     )
     warnings = []
     sketches = [sketch.Sketch(folder / "0.arrow")]
-    everything = duplicates.Rows(sketches, [np.ones(330, np.bool_)])
+    everything = duplicates.MixtureRows(sketches, [np.ones(330, np.bool_)])
     gone = duplicates.find(everything, [one], warn=warnings.append)[NEAR]
     assert set(gone.tolist()) <= {*apart, *range(300, 330)}
     assert len(set(gone.tolist()) & set(range(300, 330))) >= 28

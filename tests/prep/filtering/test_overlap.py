@@ -8,7 +8,7 @@ from flanx.data.request import StoreRequest
 from flanx.errors import UserError
 from flanx.prep import prepared
 from flanx.prep.cache import cache
-from flanx.prep.filtering import overlap
+from flanx.prep.filtering import overlap_index
 from flanx.prep.progress import Progress
 from flanx.registry import loading
 
@@ -210,7 +210,7 @@ def test_evaluation_tasks_without_the_split_or_without_text_are_said(request_of)
 def test_evidence_is_counted_by_rows():
     settings = Decontaminate(("x",), words=2, shortest=1, common=0.1)
     rows = [["a b a b a b", "c"] for _ in range(10)] + [["d e"]]
-    found = overlap.evidence(rows, settings)
+    found = overlap_index.evidence(rows, settings)
     assert {n: len(runs) for n, runs in found.items()} == {1: 1, 2: 3}
-    found = overlap.evidence([*rows, ["a b"]], settings)
+    found = overlap_index.evidence([*rows, ["a b"]], settings)
     assert {n: len(runs) for n, runs in found.items()} == {1: 1, 2: 2}

@@ -1,0 +1,1 @@
+"""Mixtures: their parts, the tasks that they select, and how each weighs."""

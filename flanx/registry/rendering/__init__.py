@@ -1,0 +1,1 @@
+"""From a row to an example's texts: fields, templates, options, exemplars."""
