@@ -302,7 +302,11 @@ def store_key(unit: Unit, words: Vocabulary) -> tuple[str, dict[str, Any]]:
 
 _PREPARING = (
     *("unit.py", "parts.py", "render.py", "seqio_tasks.py", "tally.py"),
-    *("../data/vocabulary.py", "../data/long_texts.py"),
+    "../data/long_texts.py",
+    *(
+        f"../data/vocabulary/{path.name}"
+        for path in sorted(Path(vocabulary.__path__[0]).glob("*.py"))
+    ),
 )
 
 
