@@ -117,9 +117,11 @@ def vocabulary_spec(name: str) -> str:
     """The task's own vocabulary as a spec for `flanx.data.vocabulary.load`.
 
     Raises:
-      UserError: its features have different vocabularies, or one that is neither SentencePiece nor bytes.
+      UserError: its features have different vocabularies, or one that flanx does not read.
     """
     seqio = _seqio()
+    from flanx.registry.seqio_huggingface import HuggingFaceVocabulary
+
     specs = {}
     for feature_name, feature in get(name).output_features.items():
         if feature_name not in FEATURES:
@@ -130,10 +132,12 @@ def vocabulary_spec(name: str) -> str:
             specs[feature_name] = f"{path}?extra_ids={own.extra_ids}"
         elif isinstance(own, seqio.ByteVocabulary):
             specs[feature_name] = f"bytes?extra_ids={own.extra_ids}"
+        elif isinstance(own, HuggingFaceVocabulary):
+            specs[feature_name] = own.spec
         else:
             raise UserError(
                 f"SeqIO task '{name}': feature '{feature_name}' has a {type(own).__name__}; flanx reads "
-                "SentencePieceVocabulary and ByteVocabulary"
+                "SentencePieceVocabulary, ByteVocabulary and flanx.registry.seqio_huggingface.HuggingFaceVocabulary"
             )
     if len(set(specs.values())) > 1:
         raise UserError(f"SeqIO task '{name}': inputs and targets have different vocabularies")
