@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flanx.data.long_texts import heads
 from flanx.data.store import Example
 from flanx.data.vocabulary import Vocabulary
+from flanx.data.vocabulary.coverage import coverage
 from flanx.prep.filtering.sieve import Sieve
 from flanx.prep.tally import EMPTY_TARGET, Tally
 from flanx.registry import Dropped, Rendered
@@ -83,6 +84,7 @@ def _tokenised(
     inputs = heads(vocabulary, [row.inputs for row in rendered], lengths["inputs"])
     targets = heads(vocabulary, [row.targets for row in rendered], lengths["targets"])
     end = vocabulary.eos_id
+    kept: list[str] = []
     for row, own, asked, answered in zip(rendered, fields, inputs, targets, strict=True):
         if not answered.tokens:
             tally.dropped[EMPTY_TARGET] += 1
@@ -94,6 +96,7 @@ def _tokenised(
                 tally.dropped[why] += 1
                 continue
         tally.kept += 1
+        kept += (row.inputs, row.targets)
         yield Example(
             inputs=tally.fit("inputs", [*asked.ids, end], end, asked.tokens + 1),
             targets=tally.fit("targets", [*answered.ids, end], end, answered.tokens + 1),
@@ -103,6 +106,7 @@ def _tokenised(
             targets_text=row.references or (row.targets,),
             options=row.options,
         )
+    tally.unwritable.update(coverage(vocabulary).lost(kept))
 
 
 def _batches(

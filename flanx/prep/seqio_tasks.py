@@ -13,6 +13,7 @@ import numpy as np
 
 from flanx.data.store import FEATURES, Example
 from flanx.data.vocabulary import Vocabulary
+from flanx.data.vocabulary.coverage import coverage
 from flanx.errors import UserError, did_you_mean
 from flanx.prep.filtering.sieve import Sieve
 from flanx.prep.tally import EMPTY_TARGET, Tally
@@ -50,6 +51,7 @@ def examples(
     }
     lengths = {name: n for name, n in unit.lengths.items() if name in ends}
     task, cached = readable(task)
+    covered = coverage(vocabulary)
     dataset = task.get_dataset(
         sequence_length=lengths,
         split=unit.split,
@@ -78,6 +80,7 @@ def examples(
                 tally.dropped[why] += 1
                 continue
         tally.kept += 1
+        tally.unwritable.update(covered.lost(_given(row)))
         fitted = {}
         for name in FEATURES:
             full = len(tokens[name]) == unit.lengths[name]
@@ -204,6 +207,14 @@ def _length_before(
 def _text(row: Mapping[str, Any], name: str, tokens: list[int], vocabulary: Vocabulary) -> str:
     text = row.get(f"{name}_pretokenized")
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else vocabulary.decode(tokens)
+
+
+def _given(row: Mapping[str, Any]) -> Iterator[str]:
+    """The texts before tokenising, as far as the task carries them: decoded tokens have lost what they lose."""
+    for name in FEATURES:
+        text = row.get(f"{name}_pretokenized")
+        if isinstance(text, bytes):
+            yield text.decode("utf-8", "replace")
 
 
 def _strings(value: Any) -> tuple[str, ...] | None:

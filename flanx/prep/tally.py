@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flanx.data.vocabulary.coverage import ordered
 from flanx.errors import UserError
 
 EMPTY_TARGET = "empty target"
+KEPT_CHARACTERS = 32  # of those that a vocabulary cannot write, the commonest
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Tally:
       clipped: examples that were cut, by feature.
       longest: most tokens of each feature before cutting, end-of-sequence included.
       shortest_target: fewest tokens of a target before cutting.
+      unwritable: characters of their texts that the vocabulary cannot write, and how often each occurs.
     """
 
     lengths: Mapping[str, int]
@@ -29,6 +32,7 @@ class Tally:
     clipped: Counter[str] = field(default_factory=Counter)
     longest: dict[str, int] = field(default_factory=lambda: {"inputs": 0, "targets": 0})
     shortest_target: int | None = None
+    unwritable: Counter[str] = field(default_factory=Counter)
 
     def fit(
         self, feature: str, tokens: list[int], end: int | None, whole: int | None = None
@@ -75,6 +79,7 @@ class Tally:
             **self.to_json(),
             "kept": self.kept,
             "shortest_target": self.shortest_target,
+            "unwritable": dict(self.unwritable),
         }
 
     def add(self, state: Mapping[str, Any]) -> None:
@@ -82,15 +87,21 @@ class Tally:
         self.kept += state["kept"]
         self.dropped.update(state["dropped"])
         self.clipped.update(state["clipped"])
+        self.unwritable.update(state.get("unwritable", {}))
         for name, most in state["longest"].items():
             self.longest[name] = max(self.longest[name], most)
         shortest = [n for n in (self.shortest_target, state["shortest_target"]) if n is not None]
         self.shortest_target = min(shortest, default=None)
 
-    def to_json(self) -> dict[str, dict[str, int]]:
+    def to_json(self) -> dict[str, dict[str, Any]]:
         """What meta.json keeps."""
         return {
             "dropped": dict(sorted(self.dropped.items())),
             "clipped": {name: self.clipped[name] for name in self.lengths},
             "longest": dict(self.longest),
+            "unwritable": {
+                "characters": self.unwritable.total(),
+                "kinds": len(self.unwritable),
+                "commonest": dict(ordered(self.unwritable)[:KEPT_CHARACTERS]),
+            },
         }
