@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flanx.data.vocabulary.coverage import ordered
+from flanx.data.vocabulary.coverage import Unwritable
 from flanx.errors import UserError
 
 EMPTY_TARGET = "empty target"
-KEPT_CHARACTERS = 32  # of those that a vocabulary cannot write, the commonest
 
 
 @dataclass
@@ -99,9 +98,5 @@ class Tally:
             "dropped": dict(sorted(self.dropped.items())),
             "clipped": {name: self.clipped[name] for name in self.lengths},
             "longest": dict(self.longest),
-            "unwritable": {
-                "characters": self.unwritable.total(),
-                "kinds": len(self.unwritable),
-                "commonest": dict(ordered(self.unwritable)[:KEPT_CHARACTERS]),
-            },
+            "unwritable": Unwritable.of(self.unwritable).to_json(),
         }

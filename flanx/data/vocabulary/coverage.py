@@ -5,18 +5,20 @@ character is covered if it comes back from its own ids, so one that normalisatio
 a space, an ellipsis into three dots) is lost as well as one without a piece.
 """
 
-import functools
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from flanx.data.vocabulary.protocol import LONG, Vocabulary
 
 _SENTINEL = re.compile(rb"<extra_id_\d+>")  # one token, whatever characters it is written with
-NAMED = 8  # characters that a line names
+KEPT = 32  # characters that a summary keeps
+NAMED = 8  # of them that a line names
 
 
 class Coverage:
@@ -71,30 +73,65 @@ class Coverage:
         return self._vocabulary.unk_id not in ids and wanted in self._vocabulary.decode(ids)
 
 
-@functools.lru_cache(maxsize=4)
+_coverages: dict[str, Coverage] = {}
+
+
 def coverage(vocabulary: Vocabulary) -> Coverage:
     """The coverage of a vocabulary, kept with what is known of its characters."""
-    return Coverage(vocabulary)
+    known = _coverages.get(vocabulary.fingerprint)
+    if known is None:
+        known = _coverages[vocabulary.fingerprint] = Coverage(vocabulary)
+    return known
 
 
-def ordered(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Characters with their counts, the commonest first."""
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+@dataclass(frozen=True)
+class Unwritable:
+    """What of a task's texts a vocabulary cannot write.
 
-
-def named(counts: Mapping[str, int], kinds: int | None = None, most: int = NAMED) -> str:
-    r"""`"\n" (1,204), "{" (88)`: the commonest characters with their counts, and how many more there are.
-
-    Args:
-      counts: of each character, or of the commonest of them.
-      kinds: how many different characters there are altogether; None for those counted.
-      most: how many are named.
+    Attributes:
+      characters: how many characters.
+      kinds: how many different ones.
+      commonest: the commonest of them with their counts, the most first.
     """
-    shown = [f"{_quoted(one)} ({count:,})" for one, count in ordered(counts)[:most]]
-    more = (len(counts) if kinds is None else kinds) - len(shown)
-    if more > 0:
-        shown.append(f"and {more:,} more")
-    return ", ".join(shown)
+
+    characters: int
+    kinds: int
+    commonest: Mapping[str, int]
+
+    @classmethod
+    def of(cls, counts: Counter[str]) -> "Unwritable":
+        """A summary of all counts."""
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return cls(counts.total(), len(counts), dict(ordered[:KEPT]))
+
+    @classmethod
+    def from_json(cls, told: Any) -> "Unwritable | None":
+        """What `to_json` made; None for anything else, as of a store that was written before these were counted."""
+        if not isinstance(told, dict) or told.keys() != {"characters", "kinds", "commonest"}:
+            return None
+        return cls(**told)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "commonest": dict(self.commonest)}
+
+    def __str__(self) -> str:
+        r"""`"\n" (1,204), "{" (88), and 3 more`."""
+        shown = [f"{_quoted(one)} ({n:,})" for one, n in list(self.commonest.items())[:NAMED]]
+        if self.kinds > len(shown):
+            shown.append(f"and {self.kinds - len(shown):,} more")
+        return ", ".join(shown)
+
+
+def total(parts: Iterable[Unwritable]) -> Unwritable:
+    """Of several tasks together: exact in `characters`, at least in `kinds`."""
+    counts: Counter[str] = Counter()
+    characters = kinds = 0
+    for part in parts:
+        counts.update(part.commonest)
+        characters += part.characters
+        kinds = max(kinds, part.kinds)
+    commonest = Unwritable.of(counts)
+    return Unwritable(characters, max(kinds, commonest.kinds), commonest.commonest)
 
 
 def _quoted(character: str) -> str:
