@@ -75,7 +75,9 @@ def test_a_text_without_spaces_is_cut_all_the_same(short_parts: None):
 
 
 def test_a_vocabulary_whose_pieces_hold_spaces_is_not_cut(short_parts: None, monkeypatch):
-    words = sentencepiece_model.SentencePieceVocabulary(PLAYGROUND, vocabulary.load(PLAYGROUND).path, 0)
+    words = sentencepiece_model.SentencePieceVocabulary(
+        PLAYGROUND, vocabulary.load(PLAYGROUND).path, 0
+    )
     monkeypatch.setattr(words._processor, "IdToPiece", lambda i: "▁new▁york")
     text = "a word " * 200
     assert list(words.parts(text)) == [text]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flanx.data.vocabulary import special_tokens
-from flanx.data.vocabulary.model_files import content_of
+from flanx.data.vocabulary.model_files import model_of
 from flanx.data.vocabulary.protocol import LONG, before_end
 from flanx.data.vocabulary.spec import written
 from flanx.errors import UserError
@@ -41,7 +41,7 @@ class HuggingFaceVocabulary:
         Raises:
           UserError: not a tokenizer.json, damaged, or without end-of-sequence.
         """
-        content = content_of(path)
+        content = model_of(spec, path)
         self._tokenizer = _tokenizer(spec, path, content)
         self.path: str | None = path
         self.files: tuple[str, ...] = (path,)
@@ -51,6 +51,8 @@ class HuggingFaceVocabulary:
             told, beside = special_tokens.read(os.path.dirname(path))
             self.files += beside
             known = _of_files(self._tokenizer, told)
+        if known["prefix"] is not None:
+            _rebuild(self._tokenizer, known["prefix"])
         _add(self._tokenizer, known["added"])
         size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         _check(spec, path, self._tokenizer, known, size)
@@ -67,7 +69,7 @@ class HuggingFaceVocabulary:
         self.unk_id: int | None = _unknown(self._tokenizer, content)
         self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((self.eos_id, *known["stop_ids"])))
         self.adds_bos: bool = bool(known["adds_bos"]) and self.bos_id is not None
-        decides = json.dumps([self.eos_id, known["added"]]).encode()
+        decides = json.dumps([self.eos_id, known["added"], known["prefix"]]).encode()
         self.fingerprint = f"{hashlib.sha256(content + decides).hexdigest()}+0"
 
     def encode(self, text: str) -> list[int]:
@@ -159,6 +161,7 @@ def _of_spec(special: Mapping[str, Any]) -> dict[str, Any]:
         },
         "stop_ids": tuple(int(part) for part in stop.split(",")) if stop else (),
         "adds_bos": special.get("adds_bos") == "true",
+        "prefix": special.get("prefix"),
         "added": tuple(special.get("added", ())),
     }
 
@@ -173,9 +176,6 @@ def _of_files(tokenizer: Any, told: special_tokens.SpecialTokens) -> dict[str, A
         return otherwise if token is None else tokenizer.token_to_id(token)
 
     bos_id = id_of(told.bos, told.bos_id)
-    with_special = tokenizer.encode("a", add_special_tokens=True).ids
-    plain = tokenizer.encode("a", add_special_tokens=False).ids
-    begins = with_special[:1] if with_special[: len(plain)] != plain else []
     eos_id = id_of(told.eos, next(iter(told.eos_ids), None))
     stop = tuple(i for i in told.eos_ids if i != eos_id)
     return {
@@ -183,9 +183,36 @@ def _of_files(tokenizer: Any, told: special_tokens.SpecialTokens) -> dict[str, A
         "bos_id": bos_id,
         "pad_id": id_of(told.pad, told.pad_id),
         "stop_ids": stop,
-        "adds_bos": told.adds_bos if told.adds_bos is not None else begins == [bos_id],
+        "adds_bos": _puts_first(tokenizer, bos_id, told.adds_bos),
+        "prefix": None if _is_byte_level(tokenizer) else told.prefix,
         "added": added,
     }
+
+
+def _puts_first(tokenizer: Any, bos_id: int | None, otherwise: bool) -> bool:
+    """Whether a text begins with `bos_id`: as transformers does, its post-processor is believed first."""
+    if tokenizer.post_processor is None:
+        return otherwise
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    whole = tokenizer.encode("a", add_special_tokens=True).ids
+    return bos_id is not None and whole[: len(plain)] != plain and whole[:1] == [bos_id]
+
+
+def _is_byte_level(tokenizer: Any) -> bool:
+    """Whether the tokens are of bytes: Llama 3's folders may name Llama 2's class."""
+    return "ByteLevel" in str(tokenizer.pre_tokenizer) or "ByteLevel" in str(tokenizer.decoder)
+
+
+def _rebuild(tokenizer: Any, prefix: str) -> None:
+    """The steps before the model as transformers' `LlamaTokenizer` has them, whatever the file says."""
+    from tokenizers import decoders, pre_tokenizers
+
+    tokenizer.normalizer = None
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prefix, split=False)
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if prefix != "never":
+        steps.append(decoders.Strip(content=" ", left=1))
+    tokenizer.decoder = decoders.Sequence(steps)
 
 
 def _add(tokenizer: Any, tokens: Sequence[str]) -> None:

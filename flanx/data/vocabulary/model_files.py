@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+from flanx.errors import UserError
+
+_POINTER = b"version https://git-lfs"
+
 
 def content_of(path: str) -> bytes:
     """All bytes of a file."""
@@ -11,6 +15,21 @@ def content_of(path: str) -> bytes:
 
         return epath.Path(path).read_bytes()
     return Path(path).read_bytes()
+
+
+def model_of(spec: str, path: str) -> bytes:
+    """All bytes of a vocabulary's model.
+
+    Raises:
+      UserError: Git has left a pointer to it.
+    """
+    content = content_of(path)
+    if content.startswith(_POINTER):
+        raise UserError(
+            f"vocabulary '{spec}': {path} is a pointer of Git LFS, not the file itself: run 'git lfs pull' there, or "
+            "fetch the file"
+        )
+    return content
 
 
 def first_byte(path: str) -> bytes:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from flanx.data.vocabulary.model_files import content_of
+from flanx.data.vocabulary.model_files import model_of
 from flanx.data.vocabulary.protocol import LONG, before_end
 from flanx.data.vocabulary.spec import DEFAULT_EXTRA_IDS
 from flanx.errors import UserError
@@ -39,7 +39,7 @@ class SentencePieceVocabulary:
         Raises:
           UserError: not a SentencePiece model, or one without end-of-sequence.
         """
-        content = content_of(path)
+        content = model_of(spec, path)
         asked = DEFAULT_EXTRA_IDS if extra_ids is None else extra_ids
         processor = _processor(spec, path, content, asked)
         special = (processor.pad_id(), processor.eos_id())

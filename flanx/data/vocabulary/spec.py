@@ -11,7 +11,8 @@ _MOST_EXTRA_IDS = 1_000_000  # each becomes a piece of the model in memory
 _MOST_DIGITS = 9  # of an id
 BYTES = "bytes"
 IDS = ("eos_id", "bos_id", "pad_id")
-_TEXTS = ("stop_ids", "adds_bos", "added")
+PREFIXES = ("first", "always", "never")
+_TEXTS = ("stop_ids", "adds_bos", "prefix", "added")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Spec:
     Attributes:
       name: the file, folder or `bytes`.
       extra_ids: the number of sentinels that it asks for; None where it says nothing.
-      special: `eos_id`, `bos_id`, `pad_id`, `stop_ids`, `adds_bos` and `added`, as far as it says them.
+      special: `eos_id`, `bos_id`, `pad_id`, `stop_ids`, `adds_bos`, `prefix` and `added`, as far as it says them.
     """
 
     name: str
@@ -53,6 +54,7 @@ def parse(spec: str) -> Spec:
             (key in IDS and number)
             or (key == "stop_ids" and all(part.isdecimal() for part in value.split(",")))
             or (key == "adds_bos" and value in ("true", "false"))
+            or (key == "prefix" and value in PREFIXES)
         ):
             special.clear()
             break

@@ -31,8 +31,10 @@ class SpecialTokens:
     Attributes:
       eos, bos, pad: the tokens; None where the tokenizer's files name none.
       eos_ids, bos_id, pad_id: ids of generation_config.json, else of config.json.
-      adds_bos: whether `bos` is put before a text; None where the files leave it to tokenizer.json.
+      adds_bos: whether `bos` is put before a text, where tokenizer.json does not say.
       added: every token that is named, which transformers adds to the tokenizer where it is not there.
+      prefix: before what transformers puts a space in place of the steps that tokenizer.json names; None where it
+        follows the file.
     """
 
     eos: str | None = None
@@ -41,8 +43,9 @@ class SpecialTokens:
     eos_ids: tuple[int, ...] = ()
     bos_id: int | None = None
     pad_id: int | None = None
-    adds_bos: bool | None = None
+    adds_bos: bool = False
     added: tuple[str, ...] = ()
+    prefix: str | None = None
 
 
 def read(folder: str) -> tuple[SpecialTokens, tuple[str, ...]]:
@@ -59,9 +62,6 @@ def read(folder: str) -> tuple[SpecialTokens, tuple[str, ...]]:
     files = tuple(f"{folder}/{name}" for name in contents)
     config = _named(contents)
     model = {**contents.get(MODEL_CONFIG, {}), **contents.get(GENERATION_CONFIG, {})}
-    adds = None
-    if isinstance(config.get("add_bos_token"), bool):
-        adds = bool(config["add_bos_token"])
     return (
         SpecialTokens(
             eos=_token(config.get("eos_token")),
@@ -70,8 +70,9 @@ def read(folder: str) -> tuple[SpecialTokens, tuple[str, ...]]:
             eos_ids=_ids(model.get("eos_token_id")),
             bos_id=next(iter(_ids(model.get("bos_token_id"))), None),
             pad_id=next(iter(_ids(model.get("pad_token_id"))), None),
-            adds_bos=adds,
+            adds_bos=config.get("add_bos_token") is True,
             added=tuple(dict.fromkeys(_added(config))),
+            prefix=_prefix(config, model.get("model_type")),
         ),
         files,
     )
@@ -82,6 +83,20 @@ def _named(contents: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     config = contents.get(TOKENIZER_CONFIG, {})
     older = contents.get(SPECIAL_TOKENS_MAP, {})
     return {**older, **config} if "added_tokens_decoder" in config else {**config, **older}
+
+
+def _prefix(config: Mapping[str, Any], model_type: Any) -> str | None:
+    """How transformers 5 rebuilds a tokenizer whose class is Llama 2's.
+
+    It takes tokens and merges of tokenizer.json alone. The older files' own normalizer puts a space before every text
+    (as SentencePiece does), transformers 5 before those only that begin with none.
+    """
+    declared = str(config.get("tokenizer_class", "")).removesuffix("Fast")
+    if declared != "LlamaTokenizer" or model_type not in (None, "llama"):
+        return None
+    if config.get("add_prefix_space") is False:
+        return "never"
+    return "always" if config.get("legacy") else "first"
 
 
 def _added(config: Mapping[str, Any]) -> Iterable[str]:
