@@ -82,8 +82,10 @@ class HuggingFaceVocabulary(seqio.Vocabulary):
         return tf.map_fn(self._ids, s, fn_output_signature=ragged)
 
     def _ids(self, text: tf.Tensor) -> tf.Tensor:
-        def encode(content: bytes) -> np.ndarray:
-            return np.array(self._words.encode(content.decode("utf-8", "replace")), np.int32)
+        def encode(content: Any) -> np.ndarray:
+            # TensorFlow hands over bytes inside a graph, and an array of them outside.
+            whole: bytes = content if isinstance(content, bytes) else content.item()
+            return np.array(self._words.encode(whole.decode("utf-8", "replace")), np.int32)
 
         return tf.ensure_shape(tf.numpy_function(encode, (text,), tf.int32), (None,))
 
