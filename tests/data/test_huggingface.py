@@ -266,3 +266,14 @@ def test_sizes_are_padded_to_a_multiple(multiple: int, size: int):
     assert vocabulary.padded_size(32100) == 32128
     with pytest.raises(ValueError, match="multiple"):
         vocabulary.padded_size(words, 0)
+
+
+def test_a_model_with_fewer_rows_than_the_tokenizer_has_ids_is_named():
+    from types import SimpleNamespace
+
+    from flanx.training.run import check_size
+
+    words = vocabulary.load(str(FIXTURES / "qwen"))
+    check_size(SimpleNamespace(model=SimpleNamespace(vocab_size=403)), words)
+    with pytest.raises(UserError, match=r"qwen.*403 ids, and the model's vocab_size is 402"):
+        check_size(SimpleNamespace(model=SimpleNamespace(vocab_size=402)), words)
