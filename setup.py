@@ -29,6 +29,7 @@ REQUIRES = [
     "pyarrow>=18",  # token store, Parquet sources
     # Tokenisation without TensorFlow. From 0.2.3 on its proto wants a newer protobuf than TensorFlow allows.
     "sentencepiece>=0.2,<0.2.3",
+    "tokenizers>=0.21,<0.24",  # Hugging Face's tokenizer.json: the vocabularies of Llama, Qwen, Gemma, OLMo
     "numpy>=2.0",
     "tensorstore>=0.1.71",  # arrays of T5X's and orbax's checkpoints, read and written one by one
     "msgpack>=1.0.8,<2",  # the index file of T5X's checkpoints

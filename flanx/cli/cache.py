@@ -60,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="inputs=N,targets=M",
         help="most tokens of a row (default: inputs=512,targets=128)",
     )
-    parser.add_argument("--vocabulary", help="SentencePiece model; default: the tasks' own")
+    parser.add_argument(
+        "--vocabulary",
+        help="SentencePiece model or Hugging Face folder; default: the tasks' own",
+    )
     parser.add_argument("--cache_dir", help=f"default: {cache_folder.DEFAULT}")
     parser.add_argument("--data_dir", help="folder of data files; default: $FLANX_DATA_DIR")
     parser.add_argument(

@@ -55,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure this store (<cache_dir>/manifests/*.json) as it is; its sources need not be there",
     )
     parser.add_argument("--split", help="its split (default: train)")
-    parser.add_argument("--vocabulary", help="SentencePiece model; default: the tasks' own")
+    parser.add_argument(
+        "--vocabulary",
+        help="SentencePiece model or Hugging Face folder; default: the tasks' own",
+    )
     parser.add_argument("--cache_dir", help="default: ~/.cache/flanx")
     parser.add_argument("--data_dir", help="folder of data files; default: $FLANX_DATA_DIR")
     parser.add_argument(

@@ -3,7 +3,7 @@
 import argparse
 import fnmatch
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flanx.data.vocabulary import Vocabulary
+    from flanx.data.vocabulary.coverage import Unwritable
     from flanx.registry import TaskSpec
 
 HELP = """\
@@ -80,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = _action(
         actions,
         "check",
-        "empty, cut or unknown targets, odd rows, leaks, duplicates, unused templates",
+        "empty, cut or unknown targets, odd rows, leaks, duplicates, unused templates, lost characters",
         _CHECK,
     )
     check.add_argument("glob", metavar="GLOB", help="datasets, tasks, or a mixture")
@@ -132,7 +133,8 @@ def _how(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, help="seed of templates, styles and exemplars"
     )
     parser.add_argument(
-        "--vocabulary", help="SentencePiece model, to count tokens with; default: the task's own"
+        "--vocabulary",
+        help="SentencePiece model or Hugging Face folder, to count tokens with; default: the task's own",
     )
     parser.add_argument(
         "--feature_lengths",
@@ -272,6 +274,7 @@ def _run_check(args: argparse.Namespace) -> int:
             "no --vocabulary: the lengths of targets are not checked, nor that it has their pieces",
             file=sys.stderr,
         )
+    unwritable: dict[str, Unwritable] = {}
     problems = check(
         specs,
         data_dir=args.data_dir,
@@ -279,7 +282,9 @@ def _run_check(args: argparse.Namespace) -> int:
         feature_lengths=_lengths(args.feature_lengths),
         max_examples=args.max_examples or None,
         seed=args.seed,
+        unwritable=unwritable,
     )
+    _print_unwritable(unwritable)
     datasets = len({spec.dataset for spec in specs})
     counted = f"{plural(len(specs), 'task')} of {plural(datasets, 'dataset')}"
     if not problems:
@@ -291,6 +296,17 @@ def _run_check(args: argparse.Namespace) -> int:
     table.print()
     print(f"{counted}: {plural(len(problems), 'problem')}")
     return 1
+
+
+def _print_unwritable(unwritable: "Mapping[str, Unwritable]") -> None:
+    """What the vocabulary cannot write of each task's examples; nothing where it can write them all."""
+    table = Table("task", "characters", "vocabulary")
+    losing = {name: lost for name, lost in unwritable.items() if lost.characters}
+    for name, lost in losing.items():
+        table.add(name, f"{lost.characters:,}", f"loses {lost}")
+    if losing:
+        table.print()
+        print()
 
 
 def _with_data(specs: Sequence["TaskSpec"], name: str, data_dir: str | None) -> list["TaskSpec"]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flanx.data.vocabulary import EOS_ID
+from flanx.decoding.requests import EOS_ID
 from flanx.models.common.decode_state import Cache
 from flanx.models.common.scanned import unrolled_model
 

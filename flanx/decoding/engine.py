@@ -21,11 +21,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from flanx.data.vocabulary import EOS_ID
 from flanx.decoding import slots as device
 from flanx.decoding.batching import finer, ladder, padded, rung
 from flanx.decoding.beam_batches import best_answers
-from flanx.decoding.requests import Request, Result
+from flanx.decoding.requests import EOS_ID, Request, Result
 from flanx.decoding.slots import Group, Layout, Pool, Rows
 from flanx.decoding.stop import before_stop, showable
 from flanx.models.common.scanned import unrolled_model

@@ -23,6 +23,8 @@ _RULES: dict[str, tuple[str, Callable[..., bool]]] = {
 }
 SETTINGS = tuple(_RULES)
 
+EOS_ID = 1  # the end of a sequence in T5's vocabularies, where a caller names no other
+
 
 @dataclass(frozen=True)
 class Request:

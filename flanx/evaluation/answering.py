@@ -63,6 +63,7 @@ class Answerer:
             slots=slots,
             decode=trained.vocabulary.decode,
             layout=layout_of(mesh, trained.model.config.num_heads),
+            eos_id=trained.vocabulary.eos_id,
         )
 
     def encoded(self, text: str) -> list[int]:

@@ -95,7 +95,7 @@ class Evaluator:
         self._folder = epath.Path(output_dir or epath.Path(model_dir) / predictions.FOLDER)
         self._eval_steps = eval_steps
         longest = max((m.feature_lengths["inputs"] for m in manifests), default=1)
-        self._predictor = Predictor(model, longest, mesh)
+        self._predictor = Predictor(model, longest, mesh, vocabulary.eos_id)
 
     def run(self, params: Any, step: int, progress: Progress | None = None) -> dict[str, float]:
         """Evaluates every suite with these parameters.

@@ -41,10 +41,12 @@ class Predictor:
       inputs_length: most tokens of a question, the widest batch.
       mesh: devices that share each batch (`flanx.sharding.mesh`); None for the default device.
         Every process of a multi-process run must ask the same questions.
+      eos_id: the token that ends an answer.
     """
 
-    def __init__(self, model: Any, inputs_length: int, mesh: Mesh | None = None):
+    def __init__(self, model: Any, inputs_length: int, mesh: Mesh | None = None, eos_id: int = 1):
         self._model = model
+        self._eos_id = eos_id
         self._layout = layout_of(mesh, model.config.num_heads)
         self._vocab_size = model.config.vocab_size
         self._widths = ladder(inputs_length)
@@ -105,6 +107,7 @@ class Predictor:
             max_length=max_length,
             slots=self._rows(len(inputs), batch_size),
             layout=self._layout,
+            eos_id=self._eos_id,
         )
         requests = (Request(row, max_length) for row in inputs)
         for i, result in engine.run(params, requests):

@@ -172,9 +172,8 @@ def _vocabulary(folder: Path, source: Source, given: str | None) -> Vocabulary:
             )
         return vocabularies.load(given)
     spec = str(facts["spec"])
-    name, extra_ids = vocabularies.parse_spec(spec)
-    if source.vocabulary_file is not None and name != "bytes":
-        spec = f"{source.vocabulary_file}?extra_ids={extra_ids}"
+    if source.vocabulary_file is not None:
+        spec = vocabularies.with_file(spec, str(source.vocabulary_file))
     vocabulary = vocabularies.load(spec)
     if vocabulary.fingerprint != facts["fingerprint"]:
         raise UserError(

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from flanx.data.vocabulary.coverage import total
 from flanx.insight.planned import Exposure
 from flanx.insight.survey import Survey, TaskFacts
 
@@ -51,6 +52,7 @@ def findings(survey: Survey, exposure: Exposure) -> list[Finding]:
         *_fill(survey, exposure),
         *_repetition(survey, exposure),
         *_contents(survey),
+        *_unwritable(survey),
         *_lost(survey),
     ]
     return sorted(found, key=lambda finding: not finding.grave)
@@ -184,6 +186,27 @@ def _contents(survey: Survey) -> Iterable[Finding]:
             "{n} with more than " + f"{LARGE_SHARE:.0%} of the mixture",
             "One task outweighs the others. A cap on its rate is usual.",
         )
+
+
+def _unwritable(survey: Survey) -> Iterable[Finding]:
+    """Characters that never reach the model, by task, those with the most of them first."""
+    losses = {
+        place: task.unwritable
+        for place, task in enumerate(survey.tasks)
+        if task.share > 0 and task.unwritable is not None and task.unwritable.characters
+    }
+    if not losses:
+        return
+    together = total(losses.values())
+    worst = sorted(losses, key=lambda place: -losses[place].characters)
+    count = f"{len(worst):,} task" + ("" if len(worst) == 1 else "s")
+    yield Finding(
+        f"{count} with characters that the vocabulary cannot write: {together.characters:,}",
+        f"The vocabulary loses {together}: the model neither reads nor writes them. Texts that live by them (code, "
+        "tables) need another vocabulary, or another spelling.",
+        tuple(worst),
+        tuple(f"loses {losses[place]}" for place in worst),
+    )
 
 
 def _lost(survey: Survey) -> Iterable[Finding]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flanx.data import store
 from flanx.data.manifest import Entry, Manifest
 from flanx.data.vocabulary import Vocabulary
+from flanx.data.vocabulary.coverage import Unwritable
 from flanx.insight.distribution import Lengths, weighted
 from flanx.insight.sample import open_store
 
@@ -48,6 +49,7 @@ class TaskFacts:
       answer_share: share of the targets that are that one.
       repeated: share of the examples whose input another, earlier one has.
       unknown: share of input tokens that the vocabulary has no piece for; None where that is not known.
+      unwritable: characters of all its texts that the vocabulary cannot write; None where the store does not say.
       shown: examples to print.
     """
 
@@ -66,6 +68,7 @@ class TaskFacts:
     answer_share: float = 0.0
     repeated: float = 0.0
     unknown: float | None = None
+    unwritable: Unwritable | None = None
     shown: tuple[Shown, ...] = ()
 
     @property
@@ -182,6 +185,7 @@ def _facts(
         longest_inputs=longest.get("inputs", int(one.input_lengths.max(initial=0))),
         longest_targets=longest.get("targets", int(one.target_lengths.max(initial=0))),
         dropped=entry.dropped,
+        unwritable=Unwritable.from_json(one.meta.get("unwritable")),
     )
     if vocabulary is None or not one.num_examples:
         return known

@@ -12,7 +12,7 @@ from flanx.interop import flanx_form, shapes
 from flanx.interop.detect import open_checkpoint, vocabulary_facts
 from flanx.interop.source import Source
 from flanx.interop.to_flanx import FlanxTarget
-from flanx.interop.to_hf import HfTarget, extra_ids_of
+from flanx.interop.to_hf import HfTarget
 from flanx.interop.to_t5x import T5xTarget
 from flanx.models.config import ModelConfig
 from flanx.models.t5.config import T5Config
@@ -126,8 +126,8 @@ class Prepared:
             facts["vocabulary"] = dict(self.vocabulary)
             if self.vocabulary_file is not None:
                 copy = f"{self.request.destination}/vocabulary.model"
-                ids = extra_ids_of(self.vocabulary)
-                facts["vocabulary"]["spec"] = f"{copy}?extra_ids={ids}"
+                spec = str(facts["vocabulary"]["spec"])
+                facts["vocabulary"]["spec"] = vocabularies.with_file(spec, copy)
         if source.family != "t5":
             facts["family"] = source.family
         facts["converted_from"] = {"form": source.form, "step": source.step}

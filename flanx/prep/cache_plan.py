@@ -151,8 +151,8 @@ def _vocabulary_spec(request: StoreRequest, selected: Sequence["Selected"]) -> s
             own.setdefault(one.spec.vocabulary, one.task)
     if request.vocabulary is None and not own:
         raise UserError(
-            f"'{request.mixture}' names no vocabulary of its own: set VOCABULARY to a SentencePiece model "
-            "(--vocabulary, where there is no gin file)"
+            f"'{request.mixture}' names no vocabulary of its own: set VOCABULARY to a SentencePiece model or "
+            "a Hugging Face folder (--vocabulary, where there is no gin file)"
         )
     # The largest set of sentinels first: a vocabulary without any is part of one with some.
     loaded = {spec: vocabulary.load(spec, request.data_dir) for spec in own}
@@ -200,6 +200,5 @@ def _registering_modules(imports: Sequence[str]) -> list[str]:
 
 
 def vocabulary_files(plan: CachePlan) -> list[str]:
-    """The vocabulary's model file, where it has one on this machine."""
-    path = plan.vocabulary.path
-    return [resources.resolve(path)] if path and "://" not in path else []
+    """The files on this machine that the vocabulary was read from."""
+    return [resources.resolve(file) for file in plan.vocabulary.files if "://" not in file]

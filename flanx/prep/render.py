@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flanx.data.long_texts import heads
 from flanx.data.store import Example
 from flanx.data.vocabulary import Vocabulary
+from flanx.data.vocabulary.coverage import coverage
 from flanx.prep.filtering.row_filters import RowFilters
 from flanx.prep.render_stats import EMPTY_TARGET, RenderStats
 from flanx.registry import Dropped, Rendered
@@ -89,6 +90,7 @@ def _tokenised(
     inputs = heads(vocabulary, [row.inputs for row in rendered], lengths["inputs"])
     targets = heads(vocabulary, [row.targets for row in rendered], lengths["targets"])
     end = vocabulary.eos_id
+    kept: list[str] = []
     for row, own, asked, answered in zip(rendered, fields, inputs, targets, strict=True):
         if not answered.tokens:
             stats.dropped[EMPTY_TARGET] += 1
@@ -100,6 +102,7 @@ def _tokenised(
                 stats.dropped[why] += 1
                 continue
         stats.kept += 1
+        kept += (row.inputs, row.targets)
         yield Example(
             inputs=stats.fit("inputs", [*asked.ids, end], end, asked.tokens + 1),
             targets=stats.fit("targets", [*answered.ids, end], end, answered.tokens + 1),
@@ -109,6 +112,7 @@ def _tokenised(
             targets_text=row.references or (row.targets,),
             options=row.options,
         )
+    stats.unwritable.update(coverage(vocabulary).lost(kept))
 
 
 def _batches(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flanx.data.vocabulary.coverage import Unwritable
 from flanx.errors import UserError
 
 EMPTY_TARGET = "empty target"
@@ -21,6 +22,7 @@ class RenderStats:
       clipped: examples that were cut, by feature.
       longest: most tokens of each feature before cutting, end-of-sequence included.
       shortest_target: fewest tokens of a target before cutting.
+      unwritable: characters of their texts that the vocabulary cannot write, and how often each occurs.
     """
 
     lengths: Mapping[str, int]
@@ -29,6 +31,7 @@ class RenderStats:
     clipped: Counter[str] = field(default_factory=Counter)
     longest: dict[str, int] = field(default_factory=lambda: {"inputs": 0, "targets": 0})
     shortest_target: int | None = None
+    unwritable: Counter[str] = field(default_factory=Counter)
 
     def fit(
         self, feature: str, tokens: list[int], end: int | None, whole: int | None = None
@@ -75,6 +78,7 @@ class RenderStats:
             **self.to_json(),
             "kept": self.kept,
             "shortest_target": self.shortest_target,
+            "unwritable": dict(self.unwritable),
         }
 
     def add(self, state: Mapping[str, Any]) -> None:
@@ -82,15 +86,17 @@ class RenderStats:
         self.kept += state["kept"]
         self.dropped.update(state["dropped"])
         self.clipped.update(state["clipped"])
+        self.unwritable.update(state.get("unwritable", {}))
         for name, most in state["longest"].items():
             self.longest[name] = max(self.longest[name], most)
         shortest = [n for n in (self.shortest_target, state["shortest_target"]) if n is not None]
         self.shortest_target = min(shortest, default=None)
 
-    def to_json(self) -> dict[str, dict[str, int]]:
+    def to_json(self) -> dict[str, dict[str, Any]]:
         """What meta.json keeps."""
         return {
             "dropped": dict(sorted(self.dropped.items())),
             "clipped": {name: self.clipped[name] for name in self.lengths},
             "longest": dict(self.longest),
+            "unwritable": Unwritable.of(self.unwritable).to_json(),
         }

@@ -13,6 +13,7 @@ import numpy as np
 
 from flanx.data.store import FEATURES, Example
 from flanx.data.vocabulary import Vocabulary
+from flanx.data.vocabulary.coverage import coverage
 from flanx.errors import UserError, did_you_mean
 from flanx.prep.filtering.row_filters import RowFilters
 from flanx.prep.render_stats import EMPTY_TARGET, RenderStats
@@ -55,6 +56,7 @@ def examples(
     }
     lengths = {name: n for name, n in item.lengths.items() if name in ends}
     task, cached = readable(task)
+    covered = coverage(vocabulary)
     dataset = task.get_dataset(
         sequence_length=lengths,
         split=item.split,
@@ -83,6 +85,7 @@ def examples(
                 stats.dropped[why] += 1
                 continue
         stats.kept += 1
+        stats.unwritable.update(covered.lost(_given(row)))
         fitted = {}
         for name in FEATURES:
             full = len(tokens[name]) == item.lengths[name]
@@ -122,9 +125,11 @@ def vocabulary_spec(name: str) -> str:
     """The task's own vocabulary as a spec for `flanx.data.vocabulary.load`.
 
     Raises:
-      UserError: its features have different vocabularies, or one that is neither SentencePiece nor bytes.
+      UserError: its features have different vocabularies, or one that flanx does not read.
     """
     seqio = _seqio()
+    from flanx.registry.seqio_huggingface import HuggingFaceVocabulary
+
     specs = {}
     for feature_name, feature in get(name).output_features.items():
         if feature_name not in FEATURES:
@@ -135,10 +140,12 @@ def vocabulary_spec(name: str) -> str:
             specs[feature_name] = f"{path}?extra_ids={own.extra_ids}"
         elif isinstance(own, seqio.ByteVocabulary):
             specs[feature_name] = f"bytes?extra_ids={own.extra_ids}"
+        elif isinstance(own, HuggingFaceVocabulary):
+            specs[feature_name] = own.spec
         else:
             raise UserError(
                 f"SeqIO task '{name}': feature '{feature_name}' has a {type(own).__name__}; flanx reads "
-                "SentencePieceVocabulary and ByteVocabulary"
+                "SentencePieceVocabulary, ByteVocabulary and flanx.registry.seqio_huggingface.HuggingFaceVocabulary"
             )
     if len(set(specs.values())) > 1:
         raise UserError(f"SeqIO task '{name}': inputs and targets have different vocabularies")
@@ -205,6 +212,14 @@ def _length_before(
 def _text(row: Mapping[str, Any], name: str, tokens: list[int], vocabulary: Vocabulary) -> str:
     text = row.get(f"{name}_pretokenized")
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else vocabulary.decode(tokens)
+
+
+def _given(row: Mapping[str, Any]) -> Iterator[str]:
+    """The texts before tokenising, as far as the task carries them: decoded tokens have lost what they lose."""
+    for name in FEATURES:
+        text = row.get(f"{name}_pretokenized")
+        if isinstance(text, bytes):
+            yield text.decode("utf-8", "replace")
 
 
 def _strings(value: Any) -> tuple[str, ...] | None:

@@ -3,11 +3,13 @@
 import hashlib
 import itertools
 import string
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from flanx.data.vocabulary.coverage import Unwritable, coverage
 from flanx.errors import UserError
 from flanx.registry.leaks import lists_options, names_options
 from flanx.registry.rendering.exemplars import answer_names, identity, identity_names
@@ -24,6 +26,7 @@ MAX_ROWS = 200_000
 DRAWS_A_TEMPLATE = 16
 _SHOWN_CHARACTERS = 8
 _SHOWN_TARGET = 60
+_TEXTS_TOGETHER = 512
 # Few-shot examples are dropped by design where nothing fits beside the query.
 _BY_DESIGN = frozenset({"no exemplar fits the inputs"})
 
@@ -110,8 +113,14 @@ def check(
     feature_lengths: Mapping[str, int] | None = None,
     max_examples: int | None = 1000,
     seed: int = 0,
+    unwritable: dict[str, Unwritable] | None = None,
 ) -> list[Problem]:
-    """Problems of the given tasks; `find` says what the arguments are."""
+    """Problems of the given tasks; `find` says what the arguments are.
+
+    Args:
+      unwritable: filled, for each task that is measured with a vocabulary, with the characters of its examples that
+        this cannot write. They are no problem by themselves: T5's writes no line break, and instructions have many.
+    """
     found = _Found()
     seen: set[str] = set()
     for spec in specs:
@@ -128,15 +137,46 @@ def check(
         )
         used: set[int] = set()
         drawn = 0
+        counts = _Characters(task.vocabulary if unwritable is not None else None)
         for split in spec.splits:
             for example in _examples(task, split, max_examples, found):
                 used.add(example.template)
                 drawn += 1
+                counts.add(example)
+        if unwritable is not None and counts.measured:
+            unwritable[spec.name] = counts.summary()
         if drawn >= DRAWS_A_TEMPLATE * len(spec.templates):
             for number in sorted(set(range(len(spec.templates))) - used):
                 unused = f"{number}: {spec.templates[number]}"
                 found.add(spec.name, "", "template never used", unused.__str__)
     return list(found.problems.values())
+
+
+class _Characters:
+    """Counts the characters of examples that a vocabulary cannot write, many texts at once."""
+
+    def __init__(self, vocabulary: Any):
+        # A tokeniser of the user's may do no more than encode.
+        self.measured = hasattr(vocabulary, "fingerprint")
+        self._coverage = coverage(vocabulary) if self.measured else None
+        self._texts: list[str] = []
+        self._counts: Counter[str] = Counter()
+
+    def add(self, example: Rendered) -> None:
+        if self._coverage is None:
+            return
+        self._texts += (example.inputs, example.targets)
+        if len(self._texts) >= _TEXTS_TOGETHER:
+            self._count()
+
+    def summary(self) -> Unwritable:
+        self._count()
+        return Unwritable.of(self._counts)
+
+    def _count(self) -> None:
+        if self._coverage is not None:
+            self._counts.update(self._coverage.lost(self._texts))
+        self._texts.clear()
 
 
 @dataclass(frozen=True)

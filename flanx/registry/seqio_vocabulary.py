@@ -10,8 +10,10 @@ import seqio
 import tensorflow as tf
 
 from flanx import resources
+from flanx.data import vocabulary
 from flanx.data.vocabulary import BYTES, parse_spec
 from flanx.errors import UserError
+from flanx.registry.seqio_huggingface import HuggingFaceVocabulary
 
 _FILE = "_sentencepiece_model_file"
 
@@ -53,14 +55,15 @@ class LateVocabulary(seqio.Vocabulary):
         spec = self.spec
         if spec is None:
             raise UserError(
-                "no vocabulary to read this task with: set FLANX_VOCABULARY to a SentencePiece model "
-                "(or 'bytes'), or register the task with vocabulary='...'"
+                "no vocabulary to read this task with: set FLANX_VOCABULARY to a SentencePiece model, a Hugging Face "
+                "tokenizer.json or 'bytes', or register the task with vocabulary='...'"
             )
         return _load_vocabulary(spec)
 
     @property
     def bos_id(self) -> int | None:
-        return None
+        bos_id = self.load().bos_id
+        return None if bos_id is None or bos_id < 0 else bos_id  # SentencePiece's -1 for none
 
     @property
     def eos_id(self) -> int | None:
@@ -118,12 +121,15 @@ class LateVocabulary(seqio.Vocabulary):
         return self.__getstate__() == other.__getstate__()
 
     def __hash__(self) -> int:
-        # The same for all: equal vocabularies may have different specs, and SeqIO's own have no hash at all.
+        if self.spec is not None and _seqio_class(self.spec) is HuggingFaceVocabulary:
+            return hash(self.load())
+        # The same for all others: equal ones may have different specs, and SeqIO's own have no hash at all.
         return hash(LateVocabulary)
 
     def __getstate__(self) -> dict[str, Any]:
         """What `seqio.SentencePieceVocabulary.__eq__` compares, which asks instances of its class alone."""
-        return _State(self) if _seqio_class(self.spec or BYTES) is not seqio.ByteVocabulary else {}
+        pieces = _seqio_class(self.spec or BYTES) is seqio.SentencePieceVocabulary
+        return _State(self) if pieces else {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LateVocabulary, (self._spec,)
@@ -168,8 +174,17 @@ def _content(file: str) -> str | None:
 
 
 def _seqio_class(spec: str) -> type[seqio.Vocabulary]:
-    is_bytes = spec.partition("?")[0] == BYTES
-    return seqio.ByteVocabulary if is_bytes else seqio.SentencePieceVocabulary
+    if spec.partition("?")[0] == BYTES:
+        return seqio.ByteVocabulary
+    return HuggingFaceVocabulary if _is_tokenizer_json(spec) else seqio.SentencePieceVocabulary
+
+
+def _is_tokenizer_json(spec: str) -> bool:
+    """Told by the file; one that is not there is missed when the vocabulary is used."""
+    try:
+        return vocabulary.is_tokenizer_json(spec)
+    except (UserError, OSError):
+        return False
 
 
 @functools.lru_cache(maxsize=8)
@@ -177,4 +192,8 @@ def _load_vocabulary(spec: str) -> seqio.Vocabulary:
     name, extra_ids = parse_spec(spec)
     if name == BYTES:
         return seqio.ByteVocabulary(extra_ids=extra_ids)
+    if _is_tokenizer_json(spec):
+        return HuggingFaceVocabulary(spec)
+    # The number of sentinels that flanx gives a model where the spec names none.
+    extra_ids = vocabulary.load(spec).extra_ids
     return seqio.SentencePieceVocabulary(resources.resolve(name), extra_ids=extra_ids)

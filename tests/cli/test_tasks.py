@@ -5,6 +5,7 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -234,6 +235,18 @@ def test_check_prints_counts_and_examples(capsys, registry):
     ]
     assert "Is it good or bad? train sentence 0" in lines[1][4]
     assert lines[-1] == ["2 tasks of 1 dataset: 4 problems"]
+
+
+def test_check_names_the_characters_that_the_vocabulary_loses(capsys, registry):
+    words = Path(__file__).parents[1] / "data/fixtures/tokenizers/t5"
+    _register("mine.braces", [Template("{{\nJudge: {text}", "{answer}")])
+    assert flanx_tasks("check", "mine.braces.zs_noopt", "--vocabulary", words) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["task", "characters", "vocabulary"]
+    task, characters, lost = lines[1]
+    assert task == "mine.braces.zs_noopt" and int(characters) >= 200
+    assert lost.startswith("loses ") and {'"\\n" (100)', '"{" (100)'} <= set(lost[6:].split(", "))
+    assert lines[-1] == ["1 task of 1 dataset: nothing found"]
 
 
 def test_check_keeps_to_max_examples(capsys, registry):

@@ -13,6 +13,39 @@ settings.register_profile("flanx", deadline=None)
 settings.load_profile("flanx")
 
 
+TEXT = "the quick brown fox jumps over the lazy dog and every letter of the alphabet: {x} <y>\n"
+LAYOUTS = {
+    # Llama 2 and Mistral; Gemma; a model that SentencePiece trains by default with padding last.
+    "llama": {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": -1, "byte_fallback": True},
+    "gemma": {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, "byte_fallback": True},
+    "last": {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": 3},
+    "t5": {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
+    "endless": {"unk_id": 0, "bos_id": -1, "eos_id": -1, "pad_id": -1},
+}
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Small models whose special tokens have the ids of several families."""
+    import sentencepiece
+
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "text.txt").write_text(TEXT * 20)
+    for name, layout in LAYOUTS.items():
+        identity = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+        sentencepiece.SentencePieceTrainer.Train(
+            input=str(folder / "text.txt"),
+            model_prefix=str(folder / name),
+            model_type="bpe",
+            vocab_size=340 if layout.get("byte_fallback") else 80,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            **layout,
+            **(identity if layout.get("byte_fallback") else {}),
+        )
+    return {name: str(folder / f"{name}.model") for name in LAYOUTS}
+
+
 @dataclass(frozen=True)
 class MemoryEntry:
     task: str

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from flanx.data import long_texts, vocabulary
+from flanx.data.vocabulary import huggingface, sentencepiece_model, utf8_bytes
 
 MODEL = "vocab/t5_v1_1_cc_all_32000/spiece.model"
 PLAYGROUND = "pkg://flanx.tasks/playground_parts/vocabulary.model"
@@ -29,8 +30,8 @@ WORDS = [
 
 @pytest.fixture
 def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "LONG", 300)
-    monkeypatch.setattr(long_texts, "LONG", 300)
+    for module in (sentencepiece_model, utf8_bytes, huggingface, long_texts):
+        monkeypatch.setattr(module, "LONG", 300)
 
 
 def _texts() -> list[str]:
@@ -74,7 +75,9 @@ def test_a_text_without_spaces_is_cut_all_the_same(short_parts: None):
 
 
 def test_a_vocabulary_whose_pieces_hold_spaces_is_not_cut(short_parts: None, monkeypatch):
-    words = vocabulary.SentencePieceVocabulary(PLAYGROUND, vocabulary.load(PLAYGROUND).path, 0)
+    words = sentencepiece_model.SentencePieceVocabulary(
+        PLAYGROUND, vocabulary.load(PLAYGROUND).path, 0
+    )
     monkeypatch.setattr(words._processor, "IdToPiece", lambda i: "▁new▁york")
     text = "a word " * 200
     assert list(words.parts(text)) == [text]

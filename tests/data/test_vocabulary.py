@@ -66,6 +66,19 @@ def test_sentencepiece_gives_seqio_ids(seqio, texts, shared_data, extra_ids):
     assert [ours.decode(row) for row in ids] == [theirs.decode(row) for row in ids]
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma", "last"])
+def test_models_of_other_families_give_seqio_ids(seqio, sentencepiece_models, name: str):
+    ours, theirs = (
+        vocabulary.load(f"{sentencepiece_models[name]}?extra_ids=0"),
+        seqio.SentencePieceVocabulary(sentencepiece_models[name]),
+    )
+    texts = ["the dog {x}\n\n <y> 東京 😀", "", "  lazy  fox "]
+    ids = [theirs.encode(text) for text in texts]
+    assert ours.encode_batch(texts) == ids
+    assert [ours.decode(row) for row in ids] == [theirs.decode(row) for row in ids]
+    assert (ours.eos_id, ours.bos_id, ours.unk_id) == (theirs.eos_id, theirs.bos_id, theirs.unk_id)
+
+
 def test_bytes_give_seqio_ids(seqio, texts):
     for extra_ids in (0, 125):
         ours = vocabulary.load(f"bytes?extra_ids={extra_ids}")
@@ -150,7 +163,7 @@ def test_a_damaged_model_is_named_or_another_vocabulary(tmp_path, damages):
             refused.append(str(error))
         else:
             assert fingerprint != whole
-    reasons = r"is not a SentencePiece model|flanx needs 0 and 1"
+    reasons = r"is not a (SentencePiece model|tokenizer.json)|has no end-of-sequence token"
     assert refused
     assert [line for line in refused if str(path) not in line or not re.search(reasons, line)] == []
 

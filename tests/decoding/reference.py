@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from flanx.data.vocabulary import EOS_ID
+from flanx.decoding.requests import EOS_ID
 from flanx.decoding.sampling import choose, likeliest, step_keys
 from flanx.models.common.decode_state import Cache
 from flanx.models.common.scanned import unrolled_model

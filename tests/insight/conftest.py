@@ -1,5 +1,6 @@
 """Small mixtures written straight into a store, in a vocabulary of bytes so that texts come back as they were."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from flanx.data import store, vocabulary
 from flanx.data.manifest import Entry, Manifest
+from flanx.data.vocabulary.coverage import Unwritable
 
 LIMITS = {"inputs": 64, "targets": 16}
 
@@ -21,6 +23,7 @@ def make(tmp_path) -> Callable[..., tuple[Manifest, Path]]:
         *,
         rates: Mapping[str, float] | None = None,
         dropped: Mapping[str, Mapping[str, int]] | None = None,
+        unwritable: Mapping[str, Mapping[str, int]] | None = None,
         limits: Mapping[str, int] = LIMITS,
         **changes: Any,
     ) -> tuple[Manifest, Path]:
@@ -43,7 +46,10 @@ def make(tmp_path) -> Callable[..., tuple[Manifest, Path]]:
                 "targets": sum(len(b) >= limits["targets"] for _, b in tokens),
             }
             path = f"{name}/train-0123456789abcdef"
-            facts = {"task": name, "split": "train", "key": "0123456789abcdef"}
+            facts: dict[str, Any] = {"task": name, "split": "train", "key": "0123456789abcdef"}
+            if unwritable is not None:
+                lost = Unwritable.of(Counter(unwritable.get(name, {})))
+                facts["unwritable"] = lost.to_json()
             meta = store.write(
                 tmp_path / path, examples, {**facts, "longest": longest}, vocabulary_size=words.size
             )

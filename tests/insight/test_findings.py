@@ -89,6 +89,19 @@ def test_padding_is_named_where_shorter_rows_would_do(make):
     assert only(found, "Only 30% of the input and 20% of the target cells") == []
 
 
+def test_characters_that_the_vocabulary_cannot_write(make):
+    names = ("a.code.zs_opt", "a.prose.zs_opt", "a.lines.zs_opt")
+    lost = {names[0]: {"\n": 1204, "{": 88}, names[2]: {"\n": 2000}}
+    looked_at = survey(*make(dict.fromkeys(names, sound()), unwritable=lost), None)
+    (finding,) = [
+        one for one in findings(looked_at, Exposure(Plan(), FULL)) if "cannot write" in one.title
+    ]
+    assert finding.title == "2 tasks with characters that the vocabulary cannot write: 3,292"
+    assert [looked_at.tasks[place].entry.task for place in finding.tasks] == [names[2], names[0]]
+    assert finding.figures == ('loses "\\n" (2,000)', 'loses "\\n" (1,204), "{" (88)')
+    assert 'loses "\\n" (3,204), "{" (88)' in finding.text
+
+
 def test_reasons_are_summed_over_tasks():
     dropped = [{"empty target": 2}, {"empty target": 1, "filter:length": 9}, {"no exemplar": 0}]
     assert reasons(dropped) == [("filter:length", 9, 1), ("empty target", 3, 2)]

@@ -83,6 +83,22 @@ def test_counts_shares_epochs_and_losses_stand_there(page):
     assert "play · validation" in content
 
 
+def test_characters_that_are_lost_stand_beside_their_task(make):
+    names = list(TASKS)
+    lost = {names[0]: {"<": 1204, "\u202e": 3}}
+    manifest, folder = make(TASKS, limits={"inputs": 128, "targets": 8}, unwritable=lost)
+    write(folder / "out.html", [manifest], folder, Plan())
+    content = (folder / "out.html").read_text()
+    section = content[content.index('id="unwritable"') : content.index('id="tasks"')]
+    assert names[0] in section and names[1] not in section
+    assert "&#34;&lt;&#34; (1,204), &#34;\\u202e&#34; (3)" in section
+    assert '<td class="n">1,207</td>' in section
+
+
+def test_a_store_that_does_not_say_what_is_lost_has_no_section(page):
+    assert 'id="unwritable"' not in page.read_text()
+
+
 def test_a_vocabulary_that_is_gone_costs_only_the_texts(make):
     manifest, folder = make({"a.one.zs_opt": [("question", "answer")] * 3})
     gone = replace(manifest, vocabulary={**manifest.vocabulary, "spec": "/nowhere/spiece.model"})

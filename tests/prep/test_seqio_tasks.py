@@ -3,6 +3,7 @@
 import functools
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from flanx.prep.progress import Progress
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 LENGTHS = {"inputs": 24, "targets": 10}
+TOKENIZERS = Path(__file__).parents[1] / "data/fixtures/tokenizers"
 ROWS = [
     ("short", "yes"),
     ("a much longer question than fits", "no"),
@@ -86,6 +88,29 @@ def test_tokens_are_seqios(seqio, task, tmp_path):
     assert entry.dropped == {"empty target": 1}
     assert entry.clipped == {"inputs": 1, "targets": 1}
     assert (entry.dataset, entry.type, entry.metrics) == ("foreign_trimmed", "", ())
+
+
+def test_tokens_of_a_tokenizer_json_are_seqios(seqio, task, tmp_path):
+    from flanx.registry.seqio_huggingface import HuggingFaceVocabulary
+
+    words = HuggingFaceVocabulary(TOKENIZERS / "t5")
+    name = "foreign_tokenizer_json"
+    theirs = task(name, end=seqio.preprocessors.append_eos_after_trim, vocabulary=words)
+    (manifest,) = cache([request(tmp_path, name)], workers=0, progress=Progress())
+    assert manifest.vocabulary["fingerprint"] == words.fingerprint
+    entry = manifest.entries[0]
+    read = entry.open(tmp_path / "cache")
+    expected = [
+        row
+        for row in theirs.get_dataset(LENGTHS, "train", shuffle=False).as_numpy_iterator()
+        if row["targets"].tolist() != [words.eos_id]
+    ]
+    assert read.num_examples == len(expected) == 4
+    for i, row in enumerate(expected):
+        assert read.inputs(i).tolist() == row["inputs"].tolist()
+        assert read.targets(i).tolist() == row["targets"].tolist()
+    lost = read.meta["unwritable"]
+    assert (lost["characters"], lost["commonest"]) == (3, {"ü": 1, "京": 1, "東": 1})
 
 
 def test_what_seqio_left_too_long_is_cut_and_counted(seqio, task, tmp_path):

@@ -1,9 +1,11 @@
 """The faults that `flanx tasks check` finds, each made on purpose, and what it must not take for one."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from flanx.data import vocabulary
 from flanx.registry import Generated, Jsonl, Template, isolated, register, specs_of
 from flanx.registry.check import check, find
 from flanx.registry.leaks import lists_options, names_options
@@ -11,6 +13,7 @@ from flanx.registry.rendering import exemplars
 from flanx.registry.rendering.options import ENDS, ITEMS, SEPARATORS, STARTS, OptionStyle
 
 OPTIONS = ["red", "dark red", "blue"]
+TOKENIZERS = Path(__file__).parents[1] / "data/fixtures/tokenizers"
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +245,30 @@ def test_targets_with_pieces_that_the_vocabulary_lacks(tmp_path):
     assert (problem.task, problem.split, problem.count) == ("t.code.zs_noopt", "train", 2)
     assert problem.kind.startswith("target with pieces unknown to the vocabulary")
     assert problem.example == repr("'{' '}' in f {x}")
+
+
+def test_characters_that_the_vocabulary_cannot_write_are_counted_by_task(tmp_path):
+    rows = [{"q": f"a{i}\n{{x}}", "a": "{"} for i in range(700)]
+    _from_file("t.code", _jsonl(tmp_path / "rows.jsonl", rows))
+    _from_file("t.words", _jsonl(tmp_path / "words.jsonl", [{"q": "one", "a": "two"}]))
+    unwritable = {}
+    words = vocabulary.load(str(TOKENIZERS / "t5"))
+    check(specs_of("t.*"), vocabulary=words, unwritable=unwritable, max_examples=None)
+    assert unwritable["t.words.zs_noopt"].characters == 0
+    found = unwritable["t.code.zs_noopt"]
+    assert found.commonest["{"] == 1400 and found.commonest["\n"] == 700
+    assert found.characters == sum(found.commonest.values())
+
+
+def test_a_tokeniser_that_only_encodes_is_not_asked_what_it_loses(tmp_path):
+    class Letters:
+        def encode(self, text):
+            return list(map(ord, text))
+
+    _from_file("t.code", _jsonl(tmp_path / "rows.jsonl", [{"q": "{", "a": "b"}]))
+    unwritable = {}
+    check(specs_of("t.code"), vocabulary=Letters(), unwritable=unwritable)
+    assert unwritable == {}
 
 
 def test_a_bad_exemplar_is_one_problem_and_read_once(tmp_path, monkeypatch):

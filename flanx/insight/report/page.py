@@ -94,6 +94,11 @@ def render(
         },
         left_out=survey.manifest.left_out,
         others=[_other(manifest) for manifest in others],
+        unwritable=[
+            task
+            for task in survey.tasks
+            if task.unwritable is not None and task.unwritable.characters
+        ],
         made=made,
         request=json.dumps(dict(survey.manifest.request), indent=1, ensure_ascii=False),
         looked_at=LOOKED_AT,

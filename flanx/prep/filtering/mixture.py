@@ -137,6 +137,7 @@ def _derived(
             shutil.rmtree(folder, ignore_errors=True)
     meta = {
         **{name: result.meta[name] for name in ("task", "split", "clipped", "longest")},
+        "unwritable": result.meta.get("unwritable"),
         "key": key,
         "made_of": {"base": base, "filters": list(settings)},
         "dropped": {**result.meta["dropped"], **{n: c for n, c in counts.items() if c}},

@@ -38,6 +38,7 @@ def say(**found):
     print("FOUND " + json.dumps(found))
 """
 LENGTHS = {"inputs": 400, "targets": 8}
+TOKENIZERS = Path(__file__).parents[1] / "data/fixtures/tokenizers"
 
 
 def run(tmp_path: Path, body: str, **environment: str) -> dict[str, Any]:
@@ -100,8 +101,8 @@ for name in names:
         made = registry.get_task(name).render(split, feature_lengths=LENGTHS, vocabulary=vocabulary)
         ours = [
             (
-                vocabulary.encode(one.inputs)[:399] + [1],
-                vocabulary.encode(one.targets)[:7] + [1],
+                vocabulary.encode(one.inputs)[:399] + [vocabulary.eos_id],
+                vocabulary.encode(one.targets)[:7] + [vocabulary.eos_id],
                 list(one.references),
             )
             for one in made if isinstance(one, registry.Rendered)
@@ -128,9 +129,10 @@ say(
 """
 
 
-@pytest.mark.parametrize("spec", ["model", "bytes"])
+@pytest.mark.parametrize("spec", ["model", "bytes", "tokenizer"])
 def test_same_tokens_as_seqio(tmp_path: Path, vocabulary: str, spec: str):
-    found = run(tmp_path, EQUAL, FLANX_VOCABULARY=vocabulary if spec == "model" else "bytes")
+    specs = {"model": vocabulary, "bytes": "bytes", "tokenizer": str(TOKENIZERS / "llama3")}
+    found = run(tmp_path, EQUAL, FLANX_VOCABULARY=specs[spec])
     assert all(same for same, _ in found["equal"].values()), found["equal"]
     assert len(found["equal"]) == 10
     assert found["equal"]["tickets.triage.zs_opt train"][1] == 40
@@ -422,6 +424,67 @@ def test_a_tasks_vocabulary_is_seqios_of_the_same_file(tmp_path: Path, vocabular
     assert found["hashes"] == 1
     assert found["instance"]
     assert found["sizes"][0] == found["sizes"][1]
+
+
+HUGGING_FACE = """
+import copy, itertools, os, pickle, shutil
+import numpy as np
+import seqio
+import tensorflow as tf
+from flanx.data.vocabulary import load
+from flanx.registry.seqio_huggingface import HuggingFaceVocabulary
+from flanx.registry.seqio_vocabulary import LateVocabulary
+
+folder = os.environ["FOLDER"]
+copied = shutil.copytree(folder, "copied")
+words, theirs = load(folder), HuggingFaceVocabulary(folder)
+register("tickets.triage", vocabulary=folder)
+late = seqio.get_mixture_or_task("tickets.triage").output_features["inputs"].vocabulary
+texts = ["Which team? {x}", "", "東京 e\u0301\\n\\n"]
+ids = [words.encode(text) for text in texts]
+same = [
+    theirs, late, LateVocabulary(copied), HuggingFaceVocabulary(copied + "/tokenizer.json"),
+    copy.deepcopy(late), pickle.loads(pickle.dumps(theirs)), HuggingFaceVocabulary(theirs.spec),
+]
+other = [
+    HuggingFaceVocabulary(folder + "?eos_id=401"), LateVocabulary("bytes"), seqio.ByteVocabulary(),
+    LateVocabulary(folder + "?eos_id=401"),
+]
+ended = np.array([ids[0] + [words.eos_id, 7], [0] * len(ids[0]) + [7, 7]], np.int32)
+say(
+    encode=[theirs.encode(text) for text in texts] == ids == [late.encode(text) for text in texts],
+    encode_tf=[theirs.encode_tf(tf.constant(text)).numpy().tolist() for text in texts] == ids,
+    ragged=late.encode_tf(tf.constant(texts)).to_list() == ids,
+    in_a_graph=[
+        row.tolist()
+        for row in tf.data.Dataset.from_tensor_slices(texts).map(late.encode_tf).as_numpy_iterator()
+    ] == ids,
+    shape=tf.data.Dataset.from_tensor_slices(texts).map(late.encode_tf).element_spec.shape.as_list(),
+    decode=[theirs.decode(ended[0].tolist()), theirs.decode_tf(tf.constant(ended[0])).numpy().decode()],
+    decode_rows=[text.decode() for text in theirs.decode_tf(tf.constant(ended)).numpy()],
+    zeros=words.decode(ended[1].tolist()),
+    special=[late.bos_id, late.eos_id, late.unk_id, late.vocab_size],
+    theirs=[theirs.bos_id, theirs.eos_id, theirs.unk_id, theirs.vocab_size],
+    equal=all(a == b and not a != b for a, b in itertools.product(same, same)),
+    hashes=len({hash(one) for one in same}),
+    different=any(a == b or b == a for a, b in itertools.product(same, other)),
+    instance=isinstance(late, HuggingFaceVocabulary),
+)
+"""
+
+
+def test_a_tokenizer_json_is_a_seqio_vocabulary(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run(tmp_path, HUGGING_FACE, FOLDER=str(TOKENIZERS / "llama3"))
+    assert all(found[name] for name in ("encode", "encode_tf", "ragged", "in_a_graph", "equal"))
+    assert found["shape"] == [None]
+    assert found["decode"] == ["Which team? {x}"] * 2
+    assert found["decode_rows"] == ["Which team? {x}", found["zeros"]]
+    assert found["zeros"].startswith("!!")  # id 0 is a token there
+    assert found["special"] == found["theirs"] == [400, 402, None, 404]
+    assert found["hashes"] == 1
+    assert not found["different"]
+    assert found["instance"]
 
 
 CACHED = """
