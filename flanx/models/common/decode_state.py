@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 
 KeyValue = tuple[jax.Array, jax.Array]  # keys and values, each [B, H, L, D]
-Cache = tuple[KeyValue, ...]  # for each layer, of the answer: [B, H, T*n, D], beams of a position side by side
+Cache = tuple[
+    KeyValue, ...
+]  # for each layer, of the answer: [B, H, T*n, D], beams of a position side by side
 
 
 class Prompt(NamedTuple):
