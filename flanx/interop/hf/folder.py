@@ -1,21 +1,41 @@
-"""Hugging Face's folders of a T5: config.json, safetensors in one file or in shards, and the tokenizer's files."""
+"""What all of Hugging Face's folders have: config.json, safetensors in one file or in shards, the tokenizer's files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flanx.data.vocabulary import DEFAULT_EXTRA_IDS
 from flanx.errors import UserError
-from flanx.interop import hf_names, hf_settings, json_text, safetensors_file
-from flanx.interop.source import StoredArray, View
-from flanx.models.t5.config import T5Config
+from flanx.interop import hf, json_text, safetensors_file
+from flanx.interop.source import StoredArray
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 VOCABULARY = "spiece.model"
+# How answers were made where the folder comes from; `flanx infer` has flags for it.
+_ANSWERS = (
+    "num_beams",
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "length_penalty",
+    "early_stopping",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "min_length",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
+_NEUTRAL: tuple[Any, ...] = (None, False, 0, 1, 1.0, [], 50)
+_DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float32"}
 
 
 def looks_like(folder: Path) -> bool:
@@ -24,60 +44,22 @@ def looks_like(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def read(
-    folder: Path,
-) -> tuple[dict[str, StoredArray], dict[str, View], T5Config, str, tuple[str, ...]]:
-    """Stored arrays by their own names, views by flanx's, the network, its family, and remarks for the user.
+def read(folder: Path) -> hf.Contents:
+    """What a folder holds.
 
     Raises:
-      UserError: no safetensors, no or another model's config.json, a damaged file, or names that T5 does not have.
+      UserError: no safetensors, no or an unknown model's config.json, a damaged file, a setting that flanx does not
+        follow, or names that the model does not have.
     """
     stored = _arrays(folder)
-    settings, where = read_json(folder / CONFIG), folder / CONFIG
-    family = hf_settings.family(settings, where)
-    views, unknown = {}, []
-    for name in stored:
-        if name in hf_names.IGNORED or name in hf_names.COPIES:
-            continue
-        found = hf_names.to_flanx(name, bias_per_layer=family == "umt5")
-        if found is None:
-            unknown.append(name)
-        else:
-            views[found[0]] = View(name, transposed=found[1])
-    if unknown:
-        raise UserError(f"{folder} holds arrays that T5 does not have: {', '.join(unknown)}")
-    _embedding(stored, views)
-    notes = _output(folder, settings, stored, views)
-    answers = folder / "generation_config.json"
-    notes += hf_settings.left_out(settings, CONFIG)
+    settings = read_json(folder / CONFIG)
+    family = hf.of_type(settings.get("model_type"), folder / CONFIG)
+    contents = family.read(folder, settings, stored)
+    notes = contents.notes + _left_out(settings, CONFIG)
+    answers = folder / GENERATION
     if answers.is_file():
-        notes += hf_settings.left_out(read_json(answers), answers.name)
-    tied = "decoder/logits_dense/kernel" not in views
-    dtype = max((a.info.dtype.name for a in stored.values()), default="float32")
-    config = hf_settings.config_from(settings, tied=tied, stored=dtype, where=where)
-    return stored, views, config, family, notes
-
-
-def _embedding(stored: Mapping[str, StoredArray], views: dict[str, View]) -> None:
-    """The one table of embeddings, under whichever of its names it is there: the others must be copies of it.
-
-    Raises:
-      UserError: the encoder's or decoder's table is another, which transformers would use and flanx has no place for.
-    """
-    tables = [name for name in (hf_names.SHARED, *hf_names.COPIES) if name in stored]
-    if not tables and hf_names.HEAD in stored:  # transformers ties what is missing to what is there
-        tables = [hf_names.HEAD]
-    if not tables:
-        return
-    views["token_embedder/embedding"] = View(tables[0])
-    first, *others = tables
-    table = stored[first].read() if others else np.empty(0)
-    for other in others:
-        if not np.array_equal(table, stored[other].read()):
-            raise UserError(
-                f"array '{other}' in {stored[other].where} is not '{tables[0]}': transformers embeds with each, and "
-                "flanx's T5 has one table for encoder and decoder"
-            )
+        notes += _left_out(read_json(answers), answers.name)
+    return replace(contents, notes=notes)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -118,6 +100,16 @@ def extra_ids(folder: Path, most: int) -> int:
     return told
 
 
+def dtype_of(settings: Mapping[str, Any], stored: Mapping[str, StoredArray], where: Path) -> Any:
+    """Of the activations: the one that the file names, which transformers runs in; else the arrays'."""
+    of_arrays = max((a.info.dtype.name for a in stored.values()), default="float32")
+    told = settings.get("dtype") or settings.get("torch_dtype") or of_arrays
+    name = str(told).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise UserError(f"{where}: dtype is {name[:80]}, flanx has {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
 def _arrays(folder: Path) -> dict[str, StoredArray]:
     if (folder / INDEX).is_file():
         files = read_json(folder / INDEX).get("weight_map")
@@ -149,31 +141,9 @@ def _arrays(folder: Path) -> dict[str, StoredArray]:
     )
 
 
-def _output(
-    folder: Path,
-    settings: Mapping[str, Any],
-    stored: Mapping[str, StoredArray],
-    views: dict[str, View],
-) -> tuple[str, ...]:
-    """Settles which array gives the logits; a copy of the embedding where they are tied but not scaled."""
-    scaled = hf_settings.is_scaled(settings)
-    kernel = "decoder/logits_dense/kernel"
-    if hf_names.HEAD not in stored:
-        embedding = views.get("token_embedder/embedding")
-        if not scaled and embedding is not None:
-            views[kernel] = View(embedding.stored, transposed=True)
-            return (
-                "no lm_head.weight, and logits are not scaled: they get a copy of the embedding",
-            )
+def _left_out(settings: Mapping[str, Any], file: str) -> tuple[str, ...]:
+    """A line on the settings of a file that say how to answer, which flanx has flags for and does not take over."""
+    told = [n for n in _ANSWERS if settings.get(n) not in _NEUTRAL]
+    if not told:
         return ()
-    if not scaled:
-        return ()
-    embedding = views.get("token_embedder/embedding")
-    if embedding and np.array_equal(stored[hf_names.HEAD].read(), stored[embedding.stored].read()):
-        del views[kernel]
-        return ()
-    raise UserError(
-        f"{folder / CONFIG} says that logits are tied to the embedding (tie_word_embeddings, scale_decoder_outputs), "
-        f"but array '{hf_names.HEAD}' in {stored[hf_names.HEAD].where} is another: set both to false if the model has "
-        "an output projection of its own"
-    )
+    return (f"{file} says how to answer ({', '.join(told)}): not taken over, give flags for it",)
