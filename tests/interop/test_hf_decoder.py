@@ -268,3 +268,79 @@ def test_hf_target_writes_shards(tmp_path: Path):
     )
     assert len(list((tmp_path / "hf").glob("model-*-of-*.safetensors"))) > 2
     ck.same(tmp_path / "hf", {name: source.read(name) for name in source.params}, {})
+
+
+def test_a_run_starts_from_a_folder_as_it_is():
+    from dataclasses import replace
+    from functools import partial
+
+    from flanx import models
+    from flanx.models.common import scanned
+    from flanx.models.t5.config import T5Config
+    from flanx.training.initial import check_model, restore_params
+
+    source = open_checkpoint(str(folder_of("gemma3_text")))
+    config = replace(source.config, scan_layers=True, dropout_rate=0.1, remat="full")
+    check_model(source, config)
+    model = models.build(config)
+    abstract = jax.eval_shape(partial(models.init_params, model), jax.random.key(0))
+    params = scanned.to_unrolled(restore_params(source, abstract))
+    jax.tree.map(np.testing.assert_array_equal, params, ck.params_of(source))
+    for changes in ({"rope_theta": 1e4}, {"window": 6}, {"num_heads": 8, "head_dim": 8}):
+        with pytest.raises(UserError, match=next(iter(changes))):
+            check_model(source, replace(config, **changes))
+    t5 = T5Config(emb_dim=32, num_heads=4, num_encoder_layers=3, num_decoder_layers=3, mlp_dim=40)
+    with pytest.raises(UserError, match="family 'decoder'"):
+        check_model(source, t5)
+
+
+@every_kind
+def test_one_step_of_adamw_is_torchs(kind: str, tmp_path: Path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    import make_decoder_fixtures as make
+    import optax
+
+    from flanx import models
+
+    # Without a padding id, whose gradient torch leaves out.
+    model = make.made(kind, seed=60, pad_token_id=None)
+    model.save_pretrained(tmp_path / "hf")
+    rng = np.random.default_rng(60)
+    tokens = rng.integers(0, 64, (2, 24)).astype(np.int32)
+    weights = rng.integers(0, 2, (2, 23)).astype(np.float32)
+
+    ids = torch.tensor(tokens, dtype=torch.long)
+    their_logits = model(ids[:, :-1]).logits
+    each = torch.nn.functional.cross_entropy(
+        their_logits.transpose(1, 2), ids[:, 1:], reduction="none"
+    )
+    their_loss = (each * torch.tensor(weights)).sum() / weights.sum()
+    their_loss.backward()
+
+    config, params = as_float32(open_checkpoint(str(tmp_path / "hf")))
+    network = models.build(config)
+
+    def loss_of(params):
+        logits = network.apply({"params": params}, tokens[:, :-1])
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
+        return (each * weights).sum() / weights.sum()
+
+    loss, grads = dc.compiled(jax.value_and_grad(loss_of))(params)
+    np.testing.assert_allclose(loss, their_loss.item(), rtol=1e-5)
+    table = config.parameters()
+    theirs = dict(model.named_parameters())
+
+    def compare(tree, of_parameter):
+        for path, leaf in jax.tree.leaves_with_path(tree):
+            name, transposed = table.to_hf(jax.tree_util.keystr(path, simple=True, separator="/"))
+            want = of_parameter(theirs[name]).detach().numpy()
+            want = want.T if transposed else want
+            error = np.linalg.norm(leaf - want) / np.linalg.norm(want)
+            assert error < 1e-4, (name, error)
+
+    compare(grads, lambda parameter: parameter.grad)
+    torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-4, weight_decay=0.1).step()
+    optimizer = optax.adamw(1e-2, eps=1e-4, weight_decay=0.1)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    compare(optax.apply_updates(params, updates), lambda parameter: parameter)

@@ -1,7 +1,7 @@
 """What a decoder network is made of, and how many parameters that gives. No JAX: the command line reads this too."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flanx import field_types
@@ -34,6 +34,18 @@ _AT_LEAST_ONE = (
     "mlp_dim",
     "vocab_size",
     "rope_original_length",
+)
+# Settings that names or shapes of arrays tell; heads and their width they tell but together.
+_IN_ARRAYS = (
+    "emb_dim",
+    "num_layers",
+    "mlp_dim",
+    "vocab_size",
+    "qkv_bias",
+    "qk_norm",
+    "norm_places",
+    "parallel",
+    "logits_via_embedding",
 )
 _POSITIVE = (
     "norm_epsilon",
@@ -203,6 +215,11 @@ class DecoderConfig:
             raise _error(
                 "rope_high_factor", f"must be above rope_low_factor = {self.rope_low_factor}"
             )
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Settings that leave no trace in names and shapes of arrays: all but a few."""
+        return tuple(field.name for field in fields(self) if field.name not in _IN_ARRAYS)
 
     @property
     def joined_dim(self) -> int:

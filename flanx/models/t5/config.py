@@ -44,6 +44,7 @@ class T5Config:
     """
 
     family: ClassVar[str] = "t5"
+    silent: ClassVar[tuple[str, ...]] = ("mlp_activations", "relpos_max_distance")
 
     emb_dim: int
     num_heads: int
