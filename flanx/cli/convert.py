@@ -7,7 +7,7 @@ from flanx.cli import gin_edge
 from flanx.terminal import printable, say
 
 HELP = """\
-Convert a T5 checkpoint between flanx, T5X and Hugging Face. What SRC is, is found out; arrays stream
+Convert a checkpoint between flanx, T5X (a T5) and Hugging Face. What SRC is, is found out; arrays stream
 one by one, so a model larger than memory can be converted; DST appears whole or not at all."""
 
 EXAMPLE = """\

@@ -15,6 +15,7 @@ from flanx.errors import UserError
 
 CONFIGURABLE = (
     "flanx.evaluation.suites",
+    "flanx.models.decoder.config",
     "flanx.models.t5.config",
     "flanx.training.config",
     "flanx.training.optimizer",

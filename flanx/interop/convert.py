@@ -19,7 +19,8 @@ from typing import Any, TextIO
 from rich.filesize import decimal
 
 from flanx.errors import UserError
-from flanx.interop import hf_form, planned, t5x_form
+from flanx.interop import planned, t5x_form
+from flanx.interop.hf import folder as hf_folder
 from flanx.interop.places import Place
 from flanx.interop.source import Source
 
@@ -132,8 +133,8 @@ def check_destination(destination: Path, *, overwrite: bool) -> None:
 def _is_checkpoint(folder: Path) -> bool:
     """Whether a folder is what a conversion writes: not a MODEL_DIR, with all that a run has told and learned."""
     marks = (
-        hf_form.WEIGHTS,
-        hf_form.INDEX,
+        hf_folder.WEIGHTS,
+        hf_folder.INDEX,
         t5x_form.MESSAGE,
         "state/_METADATA",
         "params/_METADATA",

@@ -6,8 +6,8 @@ from pathlib import Path
 from flanx import resources
 from flanx.data import vocabulary
 from flanx.errors import UserError
-from flanx.interop import flanx_form, hf_form, layouts, shapes, t5x_form
-from flanx.interop.hf_settings import FAMILIES
+from flanx.interop import flanx_form, hf, layouts, shapes, t5x_form
+from flanx.interop.hf import folder as hf_folder
 from flanx.interop.places import Place
 from flanx.interop.source import Source, StoredArray, View, infos
 from flanx.models.config import ModelConfig
@@ -49,12 +49,12 @@ def open_checkpoint(path: str, *, config: ModelConfig | None = None) -> Source:
 
 def _local(folder: Path, given: str) -> Source:
     if folder.is_file():
-        if folder.name not in (t5x_form.MESSAGE, hf_form.WEIGHTS, hf_form.INDEX):
+        if folder.name not in (t5x_form.MESSAGE, hf_folder.WEIGHTS, hf_folder.INDEX):
             raise UserError(f"'{given}' is a file: give the checkpoint's folder")
         folder = folder.parent
     if flanx_form.looks_like(folder):
         return _flanx(folder)
-    if hf_form.looks_like(folder):
+    if hf_folder.looks_like(folder):
         return _hf(folder)
     return _t5x(Place(str(folder)), given)
 
@@ -69,21 +69,28 @@ def _flanx(given: Path) -> Source:
     facts = beside.facts.get("vocabulary") or {}
     file = beside.vocabulary_file
     source = _source("flanx", folder, config, step, file, facts, stored, params, slots, notes)
-    family = beside.facts.get("family")
-    return replace(source, counted=count, family=family if family in FAMILIES else "t5")
+    known, kept = beside.facts.get("family"), beside.facts.get("hf")
+    return replace(
+        source,
+        counted=count,
+        model_type=known if known in hf.MODEL_TYPES else None,
+        kept=kept if isinstance(kept, dict) else {},
+    )
 
 
 def _hf(folder: Path) -> Source:
-    stored, params, config, family, notes = hf_form.read(folder)
-    file = folder / hf_form.VOCABULARY
+    contents = hf_folder.read(folder)
+    config, notes = contents.config, contents.notes
+    file = folder / hf_folder.VOCABULARY
     facts: dict[str, object] = {}
     if file.is_file():
-        facts = vocabulary_facts(str(file), hf_form.extra_ids(folder, config.vocab_size))
+        facts = vocabulary_facts(str(file), hf_folder.extra_ids(folder, config.vocab_size))
     elif (folder / "tokenizer.json").is_file():
         notes += (f"no {file.name} beside tokenizer.json: the vocabulary is not taken along",)
     at = file if file.is_file() else None
+    stored, params = dict(contents.stored), contents.views
     source = _source("hf", folder, config, None, at, facts, stored, params, {}, notes)
-    return replace(source, family=family)
+    return replace(source, model_type=contents.model_type, kept=contents.kept)
 
 
 def _t5x(place: Place, given: str) -> Source:
@@ -164,7 +171,7 @@ def _source(
 
 def _told_by(source: Source) -> str:
     if source.form == "hf":
-        return f"its {hf_form.CONFIG}"
+        return f"its {hf_folder.CONFIG}"
     return "the model it was saved with"
 
 

@@ -15,7 +15,6 @@ from flanx.interop.to_flanx import FlanxTarget
 from flanx.interop.to_hf import HfTarget
 from flanx.interop.to_t5x import T5xTarget
 from flanx.models.config import ModelConfig
-from flanx.models.t5.config import T5Config
 
 FORMS = ("flanx", "t5x", "t5x-orbax", "hf")
 DTYPES = ("keep", "float32", "bfloat16")
@@ -94,7 +93,6 @@ class Prepared:
                 orbax=request.form == "t5x-orbax",
             )
         if request.form == "hf":
-            assert isinstance(self.config, T5Config)
             return HfTarget(
                 source,
                 self.config,
@@ -128,8 +126,10 @@ class Prepared:
                 copy = f"{self.request.destination}/vocabulary.model"
                 spec = str(facts["vocabulary"]["spec"])
                 facts["vocabulary"]["spec"] = vocabularies.with_file(spec, copy)
-        if source.family != "t5":
-            facts["family"] = source.family
+        if source.model_type not in (None, "t5"):
+            facts["family"] = source.model_type
+        if source.kept:
+            facts["hf"] = dict(source.kept)
         facts["converted_from"] = {"form": source.form, "step": source.step}
         return facts
 
@@ -149,7 +149,11 @@ def prepare(request: Request) -> Prepared:
             f"{source.path} does not say what network it holds: name it with --gin_file, "
             "for instance --gin_file=models/t5_1_1/small.gin"
         )
-    shapes.check(source.params, config, str(source.path), "one T5 network")
+    shapes.check(source.params, config, str(source.path), "one network")
+    if request.form.startswith("t5x") and config.family != "t5":
+        raise UserError(
+            f"--to {request.form}: T5X's forms hold a T5, and this is a {config.family}: give flanx or hf"
+        )
     _check_apart(source, request)
     vocabulary, file = _vocabulary(source, request, config)
     notes = source.notes

@@ -120,7 +120,8 @@ class Source:
       assumed: fields of `config` that the arrays could not tell (T5X's forms).
       counted: what the optimizer itself has counted, where that is another than `step` (a run of flanx that took its
         state over from another checkpoint); see `optimizer_step`.
-      family: Hugging Face's name of its kind of T5 ("t5", "mt5", "umt5"), as far as the form keeps it.
+      model_type: Hugging Face's name of its network ("mt5", "llama"), None where the form does not keep it.
+      kept: what no number depends on and a Hugging Face folder says, special ids for instance.
       notes: one line each on what was chosen or left out, for the user.
     """
 
@@ -137,7 +138,8 @@ class Source:
     views: Mapping[str, View] = field(repr=False)
     stored: Mapping[str, StoredArray] = field(repr=False)
     counted: int | None = None
-    family: str = "t5"
+    model_type: str | None = None
+    kept: Mapping[str, object] = field(default_factory=dict, repr=False)
     _last: _LastRead = field(default_factory=_LastRead, repr=False, compare=False)
 
     @property

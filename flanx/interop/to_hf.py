@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from flanx.errors import UserError
-from flanx.interop import hf_form, hf_names, hf_settings, safetensors_file
+from flanx.interop import hf, safetensors_file
+from flanx.interop.hf import folder as hf_folder
 from flanx.interop.planned import Planned, dtype_of
 from flanx.interop.source import ArrayInfo, PlainBytes, Source
 from flanx.interop.strips import copy_bytes, write_values
-from flanx.models.t5.config import T5Config
+from flanx.models.config import ModelConfig
 
 SHARD_BYTES = 5 * 10**9
 _TOKENIZER = "tokenizer_config.json"
@@ -28,12 +28,12 @@ class _Place:
 
 
 class HfTarget:
-    """A folder that transformers' `T5ForConditionalGeneration.from_pretrained` and `AutoTokenizer` open."""
+    """A folder that `from_pretrained` of transformers' model, and of `AutoTokenizer`, open."""
 
     def __init__(
         self,
         source: Source,
-        config: T5Config,
+        config: ModelConfig,
         folder: Path,
         *,
         dtype: str = "keep",
@@ -44,16 +44,12 @@ class HfTarget:
         """Plans the files; nothing is written before the first array.
 
         Raises:
-          UserError: activations that transformers' T5 does not have.
+          UserError: settings that no model of transformers has.
         """
-        if config.mlp_activations not in hf_settings.PROJECTIONS:
-            raise UserError(
-                f"mlp_activations {config.mlp_activations} have no name in Hugging Face's T5: it has "
-                f"{', '.join(map(str, hf_settings.PROJECTIONS))}"
-            )
-        self.arrays = plan(source, dtype)
-        self._config, self._folder = config, folder
-        self._family = "umt5" if config.relpos_per_layer else source.family
+        self._family = hf.of_config(config)
+        self._model_type = self._family.model_type(config, source.model_type)
+        self.arrays = plan(source, config, dtype)
+        self._config, self._folder, self._kept = config, folder, source.kept
         self._vocabulary, self._vocabulary_file = dict(vocabulary or {}), vocabulary_file
         self._files = _shards(self.arrays, shard_bytes)
         self._places: dict[str, _Place] = {}
@@ -95,64 +91,28 @@ class HfTarget:
             where = {p.name: file for file, members in self._files.items() for p in members}
             total = sum(p.info.nbytes for p in self.arrays)
             index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-            self._json(hf_form.INDEX, index)
+            self._json(hf_folder.INDEX, index)
         dtypes = {p.info.dtype.name for p in self.arrays}
-        self._json(hf_form.CONFIG, settings(self._config, max(dtypes), self._family))
-        ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-        self._json("generation_config.json", ids)
+        config = self._family.settings(self._config, max(dtypes), self._model_type, self._kept)
+        self._json(hf_folder.CONFIG, config)
+        self._json(hf_folder.GENERATION, self._family.generation(self._kept))
         if self._vocabulary_file is not None:
-            shutil.copyfile(self._vocabulary_file, self._folder / hf_form.VOCABULARY)
+            shutil.copyfile(self._vocabulary_file, self._folder / hf_folder.VOCABULARY)
             self._json(_TOKENIZER, _tokenizer(extra_ids_of(self._vocabulary)))
 
     def _json(self, name: str, content: Mapping[str, Any]) -> None:
         (self._folder / name).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def plan(source: Source, dtype: str) -> list[Planned]:
+def plan(source: Source, config: ModelConfig, dtype: str) -> list[Planned]:
     """Every parameter under transformers' name, in the order of those names: equal models make equal files."""
-    arrays = []
+    arrays, family = [], hf.of_config(config)
     for name, info in source.params.items():
-        theirs, transposed = hf_names.from_flanx(name)
+        theirs, transposed = family.hf_name(config, name)
         shape = info.shape[::-1] if transposed else info.shape
         written = ArrayInfo(shape, dtype_of(info, dtype))
         arrays.append(Planned(theirs, written, (name,), transposed=transposed))
     return sorted(arrays, key=lambda planned: planned.name)
-
-
-def settings(config: T5Config, dtype: str, family: str = "t5") -> dict[str, Any]:
-    """config.json of a "t5", "mt5" or "umt5".
-
-    Whether logits are scaled is said twice: transformers 4 reads `tie_word_embeddings` for it.
-    """
-    tied = config.logits_via_embedding
-    if family == "mt5" and tied:
-        family = "t5"  # an mT5's logits are never scaled, and those of flanx's tied network are
-    architecture = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}[family]
-    return {
-        "architectures": [f"{architecture}ForConditionalGeneration"],
-        "model_type": family,
-        "vocab_size": config.vocab_size,
-        "d_model": config.emb_dim,
-        "d_kv": config.head_dim,
-        "d_ff": config.mlp_dim,
-        "num_layers": config.num_encoder_layers,
-        "num_decoder_layers": config.num_decoder_layers,
-        "num_heads": config.num_heads,
-        "relative_attention_num_buckets": config.relpos_buckets,
-        "relative_attention_max_distance": config.relpos_max_distance,
-        "feed_forward_proj": hf_settings.PROJECTIONS[config.mlp_activations],
-        "dropout_rate": config.dropout_rate,
-        "layer_norm_epsilon": 1e-6,
-        "initializer_factor": 1.0,
-        "is_encoder_decoder": True,
-        "use_cache": True,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "decoder_start_token_id": 0,
-        "tie_word_embeddings": tied,
-        "scale_decoder_outputs": tied,
-        "torch_dtype": dtype,
-    }
 
 
 def extra_ids_of(vocabulary: Mapping[str, Any]) -> int:
@@ -181,6 +141,6 @@ def _shards(arrays: Sequence[Planned], most: int) -> dict[str, list[Planned]]:
         groups[-1].append(planned)
         size += planned.info.nbytes
     if len(groups) == 1:
-        return {hf_form.WEIGHTS: groups[0]}
+        return {hf_folder.WEIGHTS: groups[0]}
     count = len(groups)
     return {f"model-{i + 1:05}-of-{count:05}.safetensors": group for i, group in enumerate(groups)}

@@ -19,6 +19,10 @@ __all__ = ["FAMILIES", "ModelConfig", "build", "config_from_dict", "init_params"
 # The tag of each family's saved configurations -> its configuration class and its network class.
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "t5": ("flanx.models.t5.config:T5Config", "flanx.models.t5.network:T5"),
+    "decoder": (
+        "flanx.models.decoder.config:DecoderConfig",
+        "flanx.models.decoder.network:DecoderLm",
+    ),
 }
 UNTAGGED = "t5"  # what was saved before there were tags
 

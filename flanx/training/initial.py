@@ -26,8 +26,6 @@ Fresh = Callable[[frozenset[Names]], dict[Names, jax.Array]]
 
 STACK = "layers"  # the module whose parameters a scanned model stacks, along their first axis
 SLOTS = ("v_row", "v_col", "v", "m")
-# What two networks with arrays of the same shapes can still differ in.
-SILENT = ("mlp_activations", "relpos_max_distance")
 # What a run may set as it likes: no stored array depends on it.
 CHANGEABLE = (*run_info.CHANGEABLE, "scan_layers")
 
@@ -93,11 +91,10 @@ def check_model(source: Source, config: ModelConfig, rules: Rules = (), mend: st
       UserError: naming all arrays that do not fit, or settings that differ and leave no trace in arrays.
     """
     differ = _differences(source, config)
-    sizes = [told for name, told in differ.items() if name not in SILENT]
-    if sizes:
-        mend = f"MODEL differs in {', '.join(sizes)}. {mend}"
+    if differ:
+        mend = f"MODEL differs in {', '.join(differ.values())}. {mend}"
     assign(config.parameters().shapes(), _stored(source.params), rules, str(source.path), mend)
-    odd = [told for name, told in differ.items() if name in SILENT]
+    odd = [told for name, told in differ.items() if name in config.silent]
     if odd:
         raise UserError(
             f"{source.path} is of another network ({', '.join(odd)}): set "
@@ -109,6 +106,11 @@ def _differences(source: Source, config: ModelConfig) -> dict[str, str]:
     """Settings of the network that the checkpoint tells, and that are others here: name -> both, in words."""
     if source.config is None:
         return {}
+    if source.config.family != config.family:
+        raise UserError(
+            f"{source.path} is of the family '{source.config.family}' and MODEL of '{config.family}': give one of its "
+            'own, include "models/..." of the checkpoint\'s family'
+        )
     theirs, ours = source.config.to_dict(), config.to_dict()
     return {
         name: f"{name} {_said(theirs[name])} there and {_said(ours[name])} here"

@@ -33,6 +33,7 @@ class _How(NamedTuple):
 
     vocab_axis: int
     scale: float
+    softcap: float | None
     z_loss: float
     label_smoothing: float
     parts: int
@@ -54,7 +55,12 @@ def projected_loss(
       float32 scalar, with gradients for hidden states and kernel alone; and per-token results [B, L], without any.
     """
     how = _How(
-        projection.vocab_axis, projection.scale, loss.z_loss, loss.label_smoothing, max(parts, 1)
+        projection.vocab_axis,
+        projection.scale,
+        projection.softcap,
+        loss.z_loss,
+        loss.label_smoothing,
+        max(parts, 1),
     )
     total, each = _projected(projection.hidden, projection.kernel, targets, weights, how)
     return total, jax.tree.map(lax.stop_gradient, TokenLoss(*each))
@@ -103,6 +109,8 @@ def _forward(hidden: Any, kernel: Any, targets: Any, weights: Any, how: _How) ->
         logits = _logits(h, used, how)
         each, log_z = loss_of_logits(logits, t, how.z_loss, how.label_smoothing)
         grad = slope(logits, t, log_z, how.z_loss, how.label_smoothing)
+        if how.softcap is not None:  # d c tanh(l / c) = 1 - tanh(l / c)^2
+            grad = grad * (1.0 - jnp.square(logits / how.softcap))
         grad = (grad * (w * how.scale)[..., None]).astype(h.dtype)
         return grad_kernel + _kernel_gradient(h, grad, how), (
             each,
@@ -155,7 +163,8 @@ def _logits(hidden: jax.Array, kernel: jax.Array, how: _How) -> jax.Array:
     hidden = constrain(hidden, "batch", "length", "width")
     logits = lax.dot_general(hidden, kernel, dimensions, preferred_element_type=jnp.float32)
     logits = constrain(logits, "batch", "length", "vocab")
-    return logits if how.scale == 1.0 else logits * how.scale
+    logits = logits if how.scale == 1.0 else logits * how.scale
+    return logits if how.softcap is None else how.softcap * jnp.tanh(logits / how.softcap)
 
 
 def _hidden_gradient(grad: jax.Array, kernel: jax.Array, how: _How) -> jax.Array:

@@ -11,8 +11,23 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from flanx.models.t5.config import T5Config
 from flanx.sharding.constraints import constrain
+
+
+class Widths(NamedTuple):
+    """What masks are drawn for, beside the stack's input.
+
+    Attributes:
+      rate: probability of dropping.
+      heads: of keys and values: query heads that share a key drop it together.
+      mlp: width inside the feed-forward block.
+      grouped: whether there are fewer of those heads than of queries.
+    """
+
+    rate: float
+    heads: int
+    mlp: int
+    grouped: bool = False
 
 
 class AttentionDropout(NamedTuple):
@@ -67,41 +82,40 @@ def scale(x: jax.Array, factors: jax.Array | None) -> jax.Array:
 
 
 def stack_dropout(
-    key: jax.Array, config: T5Config, layers: int, x: jax.Array, memory_length: int | None = None
+    key: jax.Array, widths: Widths, layers: int, x: jax.Array, memory_length: int | None = None
 ) -> StackDropout:
-    """Factors for a stack of `layers` layers over x [B, L, E]; with `memory_length`, for a decoder."""
+    """Factors for a stack of `layers` layers over x [B, L, E]; with `memory_length`, for one with cross-attention."""
     ends_key, layers_key = jax.random.split(key)
-    rows, length, emb = x.shape
-    ends = keep_factors(ends_key, config.dropout_rate, (2, rows, 1, emb), x.dtype)
+    rows, _, emb = x.shape
+    ends = keep_factors(ends_key, widths.rate, (2, rows, 1, emb), x.dtype)
     first, last = constrain(ends, None, "batch", None, "width")
-    return StackDropout(
-        first, _layers_dropout(layers_key, config, layers, rows, length, memory_length), last
-    )
+    return StackDropout(first, _layers_dropout(layers_key, widths, layers, x, memory_length), last)
 
 
 def _layers_dropout(
     key: jax.Array,
-    config: T5Config,
+    widths: Widths,
     layers: int,
-    rows: int,
-    length: int,
+    x: jax.Array,
     memory_length: int | None,
 ) -> LayerDropout:
     """One draw for everything, cut into the parts."""
-    heads, emb, mlp = config.num_heads, config.emb_dim, config.mlp_dim
-    widths = [heads * length, emb, mlp, emb]
+    (rows, length, emb), heads = x.shape, widths.heads
+    sizes = [heads * length, emb, widths.mlp, emb]
     if memory_length is not None:
-        widths += [heads * memory_length, emb]
-    factors = keep_factors(key, config.dropout_rate, (layers, rows, sum(widths)), config.dtype)
-    starts = [sum(widths[:i]) for i in range(len(widths))]
+        sizes += [heads * memory_length, emb]
+    factors = keep_factors(key, widths.rate, (layers, rows, sum(sizes)), x.dtype)
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
     parts = [
-        constrain(factors[..., start : start + width], "layers", "batch", None)
-        for start, width in zip(starts, widths, strict=True)
+        constrain(factors[..., start : start + size], "layers", "batch", None)
+        for start, size in zip(starts, sizes, strict=True)
     ]
+
+    heads_axis = "kv_heads" if widths.grouped else "heads"
 
     def attention(weights: jax.Array, out: jax.Array) -> AttentionDropout:
         weights = weights.reshape(layers, rows, heads, -1, 1)
-        weights = constrain(weights, "layers", "batch", "heads", "length", None)
+        weights = constrain(weights, "layers", "batch", heads_axis, "length", None)
         return AttentionDropout(weights, out[:, :, None])
 
     return LayerDropout(

@@ -1,4 +1,4 @@
-"""Pieces that every T5 layer is built of: projection, embedding, norm, feed-forward block.
+"""Pieces that layers are built of: projection, embedding, norm, feed-forward block.
 
 Parameters are float32 whatever the activations are; each use casts them to the activations' dtype.
 """
@@ -33,19 +33,23 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class Dense(nn.Module):
-    """`x @ kernel`: [..., inputs] -> [..., outputs], no bias."""
+    """`x @ kernel`, and `+ bias` where there is one: [..., inputs] -> [..., outputs]."""
 
     inputs: int
     outputs: int
     kernel_init: Initializer = FAN_IN_TRUNCATED
+    use_bias: bool = False
 
     def setup(self) -> None:
         self.kernel = self.param(
             "kernel", self.kernel_init, (self.inputs, self.outputs), jnp.float32
         )
+        if self.use_bias:
+            self.bias = self.param("bias", nn.initializers.zeros, (self.outputs,), jnp.float32)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return products.matmul(x, self.kernel.astype(x.dtype))
+        product = products.matmul(x, self.kernel.astype(x.dtype))
+        return product + self.bias.astype(x.dtype) if self.use_bias else product
 
 
 class Embed(nn.Module):
@@ -54,11 +58,12 @@ class Embed(nn.Module):
     vocab_size: int
     emb_dim: int
     dtype: DTypeLike
+    stddev: float = 1.0
 
     def setup(self) -> None:
-        self.embedding = self.param(
-            "embedding", nn.initializers.normal(1.0), (self.vocab_size, self.emb_dim), jnp.float32
-        )
+        shape = (self.vocab_size, self.emb_dim)
+        init = nn.initializers.normal(self.stddev)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """int32 [B, L] -> [B, L, E]."""

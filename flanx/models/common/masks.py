@@ -30,9 +30,55 @@ def decoder_mask(
     return _additive(allowed, segment_ids, segment_ids)
 
 
-def step_mask(index: jax.Array, length: int) -> jax.Array:
+def causal_mask(
+    length: int,
+    target_tokens: jax.Array | None,
+    segment_ids: jax.Array | None,
+    prefix: jax.Array | None,
+    window: int | None = None,
+) -> jax.Array:
+    """Self-attention of a decoder without encoder -> [B or 1, 1, L, L].
+
+    Where segment ids are given they alone tell padding, for token 0 may be a real one.
+
+    Args:
+      length: L.
+      target_tokens: int32 [B, L], 0 at padding; None for rows without.
+      segment_ids: int32 [B, L], 0 at padding.
+      prefix: int32 [B, L], 1 where positions of a segment see each other both ways (SeqIO's
+        `decoder_causal_attention`, as T5X's `make_decoder_mask` takes it).
+      window: a key further away than `window` - 1 is not seen.
+    """
+    allowed = jnp.tril(jnp.ones((1, length, length), bool))
+    if prefix is not None:
+        inside = prefix > 0
+        allowed = allowed | (inside[:, :, None] & inside[:, None, :])
+    if window is not None:
+        positions = jnp.arange(length)
+        allowed = allowed & (jnp.abs(positions[:, None] - positions[None]) < window)
+    if target_tokens is not None and segment_ids is None:
+        real = target_tokens > 0
+        allowed = allowed & real[:, :, None] & real[:, None, :]
+    return _additive(allowed, segment_ids, segment_ids)
+
+
+def prompt_mask(
+    lengths: jax.Array, length: int, positions: jax.Array, window: int | None = None
+) -> jax.Array:
+    """One query of each row at `positions`, int32 [B], to a prompt of `lengths` real tokens -> [B, 1, 1, length]."""
+    keys = jnp.arange(length)
+    allowed = keys < lengths[:, None]
+    if window is not None:
+        allowed = allowed & (positions[:, None] - keys < window)
+    return _additive(allowed[:, None, :], None, None)
+
+
+def step_mask(index: jax.Array, length: int, window: int | None = None) -> jax.Array:
     """Causal self-attention of one query at `index`, int32 [] or [B] -> [1 or B, 1, 1, length]."""
-    allowed = jnp.arange(length) <= jnp.atleast_1d(index)[:, None]
+    keys, at = jnp.arange(length), jnp.atleast_1d(index)[:, None]
+    allowed = keys <= at
+    if window is not None:
+        allowed = allowed & (at - keys < window)
     return _additive(allowed[:, None, :], None, None)
 
 

@@ -7,6 +7,7 @@ that matrix products want, nothing is copied; and attention keeps its weights fo
 dtype rather than in float32. Only reverse-mode differentiation is defined.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -68,8 +69,8 @@ def attention(
 
     Args:
       query: [B, H, Q, D].
-      key: [B, H, K, D].
-      value: [B, H, K, D].
+      key: [B, H or fewer, K, D]: with fewer heads, each serves a group of query heads, one after the other.
+      value: as `key`.
       bias: float32 [1, H, Q, K], the same for all rows of the batch, or None.
       mask: float32 broadcastable to [B, H, Q, K]; it gets no gradient.
 
@@ -95,11 +96,11 @@ def attention(
 def _attend(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None, mask: jax.Array
 ) -> Pair:
-    logits = _batched(query, key, 3, 3, jnp.float32)
+    logits = by_heads(query, key, 3, jnp.float32)
     if bias is not None:
         logits = logits + bias
     weights = jax.nn.softmax(logits + mask, axis=-1).astype(query.dtype)
-    return _batched(weights, value, 3, 2), weights
+    return by_heads(weights, value, 2), weights
 
 
 def _attention_forward(query, key, value, bias, mask):
@@ -119,7 +120,7 @@ def _attention_backward(saved, grad):
     query, key, value, weights, mixed, has_bias = saved
     # d softmax: w * (dw - sum(w dw)), and sum over keys of w dw is the product of output and its gradient.
     inner = jnp.sum(mixed.astype(jnp.float32) * grad.astype(jnp.float32), axis=-1, keepdims=True)
-    grad_logits = weights.astype(jnp.float32) * (_batched(grad, value, 3, 3, jnp.float32) - inner)
+    grad_logits = weights.astype(jnp.float32) * (by_heads(grad, value, 3, jnp.float32) - inner)
     grad_bias = None
     if has_bias:
         # The sum over the batch as a product with ones, which XLA's CPU compiler does thirty times faster.
@@ -128,16 +129,75 @@ def _attention_backward(saved, grad):
             None
         ]
     grad_logits = grad_logits.astype(query.dtype)
+    heads = key.shape[1]
     return (
-        _batched(grad_logits, key, 3, 2),
-        _batched(grad_logits, query, 2, 2),
-        _batched(weights, grad, 2, 2),
+        by_heads(grad_logits, key, 2),
+        _batched(_joined(grad_logits, heads), _joined(query, heads), 2, 2),
+        _batched(_joined(weights, heads), _joined(grad, heads), 2, 2),
         grad_bias,
         None,
     )
 
 
 attention.defvjp(_attention_forward, _attention_backward)
+
+
+@partial(jax.checkpoint, static_argnums=(4,))
+def capped_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array, softcap: float
+) -> jax.Array:
+    """`attention` whose logits become c tanh(logits / c) before the mask (Gemma 2); its backward pass makes them
+    again, for the slope of the cap needs them."""
+    logits = softcap * jnp.tanh(by_heads(query, key, 3, jnp.float32) / softcap)
+    weights = jax.nn.softmax(logits + mask, axis=-1).astype(query.dtype)
+    return checkpoint_name(by_heads(weights, value, 2), "attention")
+
+
+def attention_over(
+    query: jax.Array,
+    parts: Sequence[tuple[jax.Array, jax.Array, jax.Array]],
+    softcap: float | None = None,
+) -> jax.Array:
+    """Attention over keys that lie in several arrays, as if they were one; no gradient is defined.
+
+    Args:
+      query: [B, H, Q, D].
+      parts: keys and values [B, H or fewer, K, D] and a mask [B or 1, 1, Q or 1, K], each of its own length K.
+      softcap: as `capped_attention` has it.
+
+    Returns:
+      [B, H, Q, D].
+    """
+    logits = [by_heads(query, key, 3, jnp.float32) for key, _, _ in parts]
+    if softcap is not None:
+        logits = [softcap * jnp.tanh(part / softcap) for part in logits]
+    masked = [part + mask for part, (_, _, mask) in zip(logits, parts, strict=True)]
+    weights = jax.nn.softmax(jnp.concatenate(masked, axis=-1), axis=-1).astype(query.dtype)
+    mixed, start = jnp.zeros(query.shape, jnp.float32), 0
+    for key, value, _ in parts:
+        part = weights[..., start : start + key.shape[2]]
+        mixed = mixed + by_heads(part, value, 2, jnp.float32)
+        start += key.shape[2]
+    return mixed.astype(query.dtype)
+
+
+def by_heads(x: jax.Array, y: jax.Array, y_axis: int, dtype: DTypeLike | None = None) -> jax.Array:
+    """Matrix products for each row and head: x [B, H, Q, N] with y [B, H, ..] or, where heads of x share one, fewer.
+
+    The last axis of x and `y_axis` of y are contracted. Shared heads are never copied.
+    """
+    rows, heads, length, width = x.shape
+    if heads == y.shape[1]:
+        return _batched(x, y, 3, y_axis, dtype)
+    grouped = x.reshape(rows, y.shape[1], heads // y.shape[1], length, width)
+    dimensions = (((4,), (y_axis,)), ((0, 1), (0, 1)))
+    product = lax.dot_general(grouped, y, dimensions, preferred_element_type=dtype)
+    return product.reshape(rows, heads, length, -1)
+
+
+def _joined(x: jax.Array, heads: int) -> jax.Array:
+    """[B, H, Q, N] with the queries of heads that share keys laid end to end: [B, `heads`, ..., N]."""
+    return x if x.shape[1] == heads else x.reshape(x.shape[0], heads, -1, x.shape[3])
 
 
 def _batched(

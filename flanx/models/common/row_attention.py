@@ -25,7 +25,7 @@ def forward(
         highest = jnp.max(logits, axis=-1, keepdims=True)
         weights = jnp.exp(logits - highest)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        mixed = _product(weights.astype(v.dtype), v, 2, 1, jnp.float32) / total
+        mixed = _of_group(weights.astype(v.dtype), v, 1, jnp.float32) / total
         return mixed.astype(q.dtype), (highest + jnp.log(total))[..., 0]
 
     mixed, log_z = lax.map(row, (query, key, value, _rows(mask, query)))
@@ -45,13 +45,14 @@ def backward(saved: Any, grad: jax.Array) -> tuple[Any, ...]:
         q, k, v, m, out, z, g = cells
         weights = jnp.exp(_logits(q, k, bias, m) - z[..., None])
         inner = jnp.sum(out.astype(jnp.float32) * g.astype(jnp.float32), axis=-1, keepdims=True)
-        grad_logits = weights * (_product(g, v, 2, 2, jnp.float32) - inner)
+        grad_logits = weights * (_of_group(g, v, 2, jnp.float32) - inner)
         grad_bias = None if grad_bias is None else grad_bias + grad_logits
         low = grad_logits.astype(q.dtype)
+        heads = k.shape[0]
         gradients = (
-            _product(low, k, 2, 1),
-            _product(low, q, 1, 1),
-            _product(weights.astype(q.dtype), g, 1, 1),
+            _of_group(low, k, 1),
+            _product(_joined(low, heads), _joined(q, heads), 1, 1),
+            _product(_joined(weights.astype(q.dtype), heads), _joined(g, heads), 1, 1),
         )
         return grad_bias, gradients
 
@@ -66,9 +67,20 @@ def _rows(mask: jax.Array, query: jax.Array) -> jax.Array:
 
 
 def _logits(query: jax.Array, key: jax.Array, bias: jax.Array | None, mask: jax.Array) -> jax.Array:
-    """Of one row: [H, Q, D], [H, K, D] -> float32 [H, Q, K]."""
-    logits = _product(query, key, 2, 2, jnp.float32)
+    """Of one row: [H, Q, D], [H or fewer, K, D] -> float32 [H, Q, K]."""
+    logits = _of_group(query, key, 2, jnp.float32)
     return (logits if bias is None else logits + bias[0]) + mask
+
+
+def _of_group(x: jax.Array, y: jax.Array, y_axis: int, dtype: Any = None) -> jax.Array:
+    """Products over the last axis of x [H, Q, N] for each head, heads of y shared by groups of those of x."""
+    product = _product(_joined(x, y.shape[0]), y, 2, y_axis, dtype)
+    return product.reshape(*x.shape[:2], -1)
+
+
+def _joined(x: jax.Array, heads: int) -> jax.Array:
+    """[H, Q, N] with the queries of heads that share keys laid end to end: [`heads`, ..., N]."""
+    return x if x.shape[0] == heads else x.reshape(heads, -1, x.shape[2])
 
 
 def _product(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int, dtype: Any = None) -> jax.Array:

@@ -6,22 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flanx import field_types
 from flanx.errors import UserError, did_you_mean
+from flanx.models.common.remat import CHECKPOINT_NAMES, REMAT
 
 if TYPE_CHECKING:
     from flanx.models.common.parameters import Parameters
 
 ACTIVATIONS = ("gelu", "linear", "relu", "silu")
-
-# What the backward pass may find ready, from everything to the least: memory falls down the list, work grows.
-REMAT = ("none", "minimal", "names", "full")
-
-# The tensors of a layer that `remat="names"` can keep, a row of the batch having L tokens; J = num_heads * head_dim:
-#   query, key, value   attention's projections, L * J each (of the encoder's output, key and value have its L)
-#   attention           the weighted sum of values before `out`, L * J; its weights too are then not computed again
-#   attention_out       attention's output, L * E
-#   mlp_branch          each branch of the feed-forward block before its activation, L * F each
-# The block's own output is not among them: nothing in the layer's backward pass asks for it.
-CHECKPOINT_NAMES = ("query", "key", "value", "attention", "attention_out", "mlp_branch")
 
 ATTENTION = ("auto", "xla", "cudnn")
 
@@ -54,6 +44,7 @@ class T5Config:
     """
 
     family: ClassVar[str] = "t5"
+    silent: ClassVar[tuple[str, ...]] = ("mlp_activations", "relpos_max_distance")
 
     emb_dim: int
     num_heads: int

@@ -1,15 +1,18 @@
 """Encoder and decoder: layers of norm, attention and feed-forward with residual sums, looped plainly or by scan."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from flanx.models.common import cudnn, masks, products
+from flanx.models.common import layer_stack, masks, products
 from flanx.models.common.decode_state import Cache, KeyValue, Prompt, write_at
-from flanx.models.common.dropout import LayerDropout, StackDropout, scale, stack_dropout
+from flanx.models.common.dropout import (
+    LayerDropout,
+    StackDropout,
+    Widths,
+    scale,
+    stack_dropout,
+)
 from flanx.models.common.layers import Dense, Mlp, RMSNorm
 from flanx.models.t5.attention import Attention
 from flanx.models.t5.config import T5Config
@@ -29,6 +32,10 @@ def _relative_bias(config: T5Config, *, bidirectional: bool) -> RelativePosition
     return RelativePositionBias(
         config.num_heads, config.relpos_buckets, config.relpos_max_distance, bidirectional
     )
+
+
+def _widths(config: T5Config) -> Widths:
+    return Widths(config.dropout_rate, config.num_heads, config.mlp_dim)
 
 
 def _bias_of(table: RelativePositionBias, length: int) -> jax.Array:
@@ -136,7 +143,7 @@ class Encoder(nn.Module):
         cfg = self.config
         if not cfg.relpos_per_layer:
             self.relpos_bias = _relative_bias(cfg, bidirectional=True)
-        self.layers = _layers(EncoderLayer, cfg, cfg.num_encoder_layers)
+        self.layers = layer_stack.make(EncoderLayer, cfg, cfg.num_encoder_layers)
         self.encoder_norm = RMSNorm(cfg.emb_dim)
 
     def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
@@ -145,8 +152,8 @@ class Encoder(nn.Module):
         bias = _bias_of(self.relpos_bias, x.shape[1]) if shared else None
         count, drop = self.config.num_encoder_layers, StackDropout()
         if not deterministic and self.config.dropout_rate:
-            drop = stack_dropout(self.make_rng("dropout"), self.config, count, x)
-        x = _run(
+            drop = stack_dropout(self.make_rng("dropout"), _widths(self.config), count, x)
+        x = layer_stack.run(
             lambda layer, x, dropout: layer(x, bias, mask, dropout),
             self.layers,
             scale(x, drop.first),
@@ -166,7 +173,7 @@ class Decoder(nn.Module):
         cfg = self.config
         if not cfg.relpos_per_layer:
             self.relpos_bias = _relative_bias(cfg, bidirectional=False)
-        self.layers = _layers(DecoderLayer, cfg, cfg.num_decoder_layers)
+        self.layers = layer_stack.make(DecoderLayer, cfg, cfg.num_decoder_layers)
         self.decoder_norm = RMSNorm(cfg.emb_dim)
         if not cfg.logits_via_embedding:
             self.logits_dense = Dense(cfg.emb_dim, cfg.vocab_size)
@@ -184,8 +191,10 @@ class Decoder(nn.Module):
         bias = _bias_of(self.relpos_bias, x.shape[1]) if shared else None
         count, drop = self.config.num_decoder_layers, StackDropout()
         if not deterministic and self.config.dropout_rate:
-            drop = stack_dropout(self.make_rng("dropout"), self.config, count, x, encoded.shape[1])
-        x = _run(
+            drop = stack_dropout(
+                self.make_rng("dropout"), _widths(self.config), count, x, encoded.shape[1]
+            )
+        x = layer_stack.run(
             lambda layer, x, dropout: layer(x, encoded, bias, self_mask, cross_mask, dropout),
             self.layers,
             scale(x, drop.first),
@@ -201,7 +210,8 @@ class Decoder(nn.Module):
 
     def prompt_key_values(self, encoded: jax.Array) -> tuple[KeyValue, ...]:
         """Each layer's keys and values of the encoder's output."""
-        return tuple(layer.cross_key_value(encoded) for layer in self._unscanned())
+        layers = layer_stack.one_by_one(self.config, self.layers)
+        return tuple(layer.cross_key_value(encoded) for layer in layers)
 
     def step(
         self,
@@ -229,59 +239,10 @@ class Decoder(nn.Module):
         shared = None if self.config.relpos_per_layer else bias_of(self.relpos_bias)
         cross_bias = masks.lengths_mask(prompt.lengths, prompt.key_values[0][0].shape[2])
         new_cache = []
-        for layer, cached, cross in zip(self._unscanned(), cache, prompt.key_values, strict=True):
+        for layer, cached, cross in zip(
+            layer_stack.one_by_one(self.config, self.layers), cache, prompt.key_values, strict=True
+        ):
             bias = bias_of(layer.relpos_bias) if shared is None else shared
             x, cached = layer.step(x, cached, cross, index, bias, cross_bias)
             new_cache.append(cached)
         return self.decoder_norm(x), tuple(new_cache)
-
-    def _unscanned(self) -> list[DecoderLayer]:
-        if self.config.scan_layers:
-            raise ValueError(
-                "step by step decoding wants layers one by one: see scanned.to_unrolled"
-            )
-        return self.layers
-
-
-def _layers(layer: type[nn.Module], config: T5Config, count: int) -> Any:
-    """Modules `layers_0`, `layers_1`, ...; or the one `layers` whose parameters scan stacks."""
-    return layer(config) if config.scan_layers else [layer(config) for _ in range(count)]
-
-
-def _run(
-    call: Callable[[Any, jax.Array, LayerDropout | None], jax.Array],
-    layers: Any,
-    x: jax.Array,
-    dropout: LayerDropout | None,
-    config: T5Config,
-    count: int,
-) -> jax.Array:
-    """x through all layers; `call(layer, x, dropout)` runs one, with its own part of the stack's dropout."""
-    if config.remat != "none":
-        # Inside a scan nothing can be merged across the loop's boundary, so the guard against it is not needed.
-        call = nn.remat(call, policy=_policy(config), prevent_cse=not config.scan_layers)
-    if not config.scan_layers:
-        for index, layer in enumerate(layers):
-            x = call(layer, x, jax.tree.map(lambda factors, i=index: factors[i], dropout))
-        return x
-    scan = nn.scan(
-        lambda layer, carry, factors: (call(layer, carry, factors), None),
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-        length=count,
-    )
-    return scan(layers, x, dropout)[0]
-
-
-def _policy(config: T5Config) -> Callable[..., bool]:
-    """What of a layer is kept for its backward pass."""
-    policies = jax.checkpoint_policies
-    if config.remat == "minimal":
-        return policies.dots_with_no_batch_dims_saveable
-    if config.remat == "full":
-        return policies.nothing_saveable
-    named = policies.save_only_these_names(*config.remat_names)
-    if "attention" not in config.remat_names:
-        return named
-    # The fused kernel's output bears no name: what it keeps for its own backward pass is known by the operation.
-    return policies.save_from_both_policies(named, cudnn.is_kernel)

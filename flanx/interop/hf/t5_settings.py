@@ -12,7 +12,6 @@ from typing import Any
 from flanx.errors import UserError
 from flanx.models.t5.config import T5Config
 
-FAMILIES = ("t5", "mt5", "umt5")
 # flanx's activations <-> config.json's feed_forward_proj.
 PROJECTIONS = {
     ("relu",): "relu",
@@ -48,41 +47,6 @@ _FIXED: Mapping[str, tuple[Any, ...]] = {
     "quantization_config": (),
     "pruned_heads": ({},),
 }
-# How answers were made where the folder comes from; `flanx infer` has flags for it.
-_ANSWERS = (
-    "num_beams",
-    "do_sample",
-    "temperature",
-    "top_k",
-    "top_p",
-    "length_penalty",
-    "early_stopping",
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-    "encoder_no_repeat_ngram_size",
-    "min_length",
-    "bad_words_ids",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-)
-_NEUTRAL: tuple[Any, ...] = (None, False, 0, 1, 1.0, [], 50)
-_DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "float32"}
-
-
-def family(settings: Mapping[str, Any], where: Path) -> str:
-    """The kind of T5 that a folder holds.
-
-    Raises:
-      UserError: it is of another model.
-    """
-    kind = settings.get("model_type")
-    if kind not in FAMILIES:
-        raise UserError(
-            f"{where} is of a model of type '{kind}': flanx converts {', '.join(FAMILIES)}"
-        )
-    return kind
 
 
 def is_scaled(settings: Mapping[str, Any]) -> bool:
@@ -93,13 +57,13 @@ def is_scaled(settings: Mapping[str, Any]) -> bool:
     return settings.get("scale_decoder_outputs", told_tied) is not False
 
 
-def config_from(settings: Mapping[str, Any], *, tied: bool, stored: str, where: Path) -> T5Config:
+def config_from(settings: Mapping[str, Any], *, tied: bool, dtype: Any, where: Path) -> T5Config:
     """The network of a config.json.
 
     Args:
       settings: its content.
       tied: whether logits share the embedding.
-      stored: dtype of the arrays, for a file that does not name one.
+      dtype: of the activations.
       where: the file, for messages.
 
     Raises:
@@ -123,7 +87,7 @@ def config_from(settings: Mapping[str, Any], *, tied: bool, stored: str, where: 
             head_dim=settings["d_kv"],
             mlp_activations=_activations(settings, where),
             dropout_rate=settings.get("dropout_rate", 0.1),
-            dtype=_dtype(settings, stored, where),
+            dtype=dtype,
             logits_via_embedding=tied,
             relpos_buckets=settings.get("relative_attention_num_buckets", 32),
             relpos_max_distance=settings.get("relative_attention_max_distance", 128),
@@ -133,14 +97,6 @@ def config_from(settings: Mapping[str, Any], *, tied: bool, stored: str, where: 
         raise UserError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from error
     except KeyError as error:
         raise UserError(f"{where} does not say {error}: it is no T5's, fetch it again") from error
-
-
-def left_out(settings: Mapping[str, Any], file: str) -> tuple[str, ...]:
-    """A line on the settings of a file that say how to answer, which flanx has flags for and does not take over."""
-    told = [n for n in _ANSWERS if settings.get(n) not in _NEUTRAL]
-    if not told:
-        return ()
-    return (f"{file} says how to answer ({', '.join(told)}): not taken over, give flags for it",)
 
 
 def _with_own_names(settings: Mapping[str, Any], where: Path) -> dict[str, Any]:
@@ -169,12 +125,3 @@ def _activations(settings: Mapping[str, Any], where: Path) -> tuple[str, ...]:
             f"{', '.join(PROJECTIONS.values())}, which flanx has"
         )
     return (_ACTIVATIONS[function], "linear") if gated else (_ACTIVATIONS[function],)
-
-
-def _dtype(settings: Mapping[str, Any], stored: str, where: Path) -> Any:
-    """Of the activations: the one that the file names, which transformers runs in; else the arrays'."""
-    told = settings.get("dtype") or settings.get("torch_dtype") or stored
-    name = str(told).removeprefix("torch.")
-    if name not in _DTYPES:
-        raise UserError(f"{where}: dtype is {name[:80]}, flanx's T5 has {', '.join(_DTYPES)}")
-    return _DTYPES[name]

@@ -1,0 +1,1 @@
+"""Decoders without encoder: PaLM, Llama, Mistral, Qwen, Gemma and OLMo are settings of one network."""
