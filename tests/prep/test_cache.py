@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from flanx.errors import UserError
 from flanx.prep import jobs, prepared
 from flanx.prep.cache import cache
 from flanx.prep.progress import Progress
+
+TOKENIZERS = Path(__file__).parents[1] / "data/fixtures/tokenizers"
 
 
 class Record(Progress):
@@ -70,6 +73,27 @@ def test_rows_become_tokens(collection):
         assert decode(read.targets(i).tolist()) == f"word{i}"[::-1]
         assert read.inputs(i)[-1] == read.targets(i)[-1] == 1
     assert {0, 1} == set(read.templates.tolist())
+
+
+def test_tokens_of_a_tokenizer_json_end_as_the_files_beside_it_say(collection, tmp_path):
+    folder = Path(shutil.copytree(TOKENIZERS / "qwen", tmp_path / "qwen"))
+    shop = collection(one=5)
+    request = shop.request(vocabulary=str(folder))
+    (manifest,) = cache([request], workers=0, progress=Progress())
+    words = vocabularies.load(manifest.vocabulary["spec"])
+    read = manifest.entries[0].open(shop.cache_dir)
+    assert words.eos_id == 402
+    for i in range(read.num_examples):
+        assert read.inputs(i)[-1] == read.targets(i)[-1] == 402
+        assert words.encode(words.decode(read.targets(i))) == read.targets(i)[:-1].tolist()
+    assert prepared.ready(request) is not None
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**config, "eos_token": "<|endoftext|>"})
+    )
+    assert prepared.ready(request) is None  # stale
+    (manifest,) = cache([request], workers=0, progress=Progress())
+    assert manifest.entries[0].open(shop.cache_dir).targets(0)[-1] == 400
 
 
 def test_manifest_is_written_and_read(collection):
