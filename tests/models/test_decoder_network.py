@@ -39,7 +39,7 @@ def test_the_network_makes_what_the_table_says(name):
     assert models.config_from_dict(config.to_dict()) == config
 
 
-@every_family
+@pytest.mark.parametrize("name", ["palm", "gemma3"])
 def test_packed_row_equals_its_examples_alone(name):
     config = dc.FAMILIES[name]
     params = dc.params_of(config)
@@ -92,10 +92,7 @@ def test_masks_by_hand():
     assert seen(masks.step_mask(jnp.int32(3), 5, 2)) == [[[0, 0, 1, 1, 0]]]
 
 
-@pytest.mark.parametrize(
-    ("name", "both_ways"),
-    [*((name, False) for name in dc.FAMILIES), ("palm", True), ("gemma3", True)],
-)
+@pytest.mark.parametrize(("name", "both_ways"), [("gemma2", False), ("palm", True)])
 def test_prefill_and_steps_equal_full_forwards(name, both_ways):
     config = dc.FAMILIES[name]
     params = dc.params_of(config)
@@ -127,7 +124,7 @@ def test_a_prompts_length_is_told_or_runs_to_the_last_token_that_is_not_zero():
     assert state.lengths.tolist() == [3, 1, 0]
 
 
-@pytest.mark.parametrize("name", ["palm", "gemma2", "gemma3"])
+@pytest.mark.parametrize("name", ["palm", "gemma2"])
 def test_rows_at_positions_of_their_own_and_beams_that_change_places(name):
     config = dc.FAMILIES[name]
     params = dc.params_of(config)
@@ -169,8 +166,11 @@ def test_rows_at_positions_of_their_own_and_beams_that_change_places(name):
         past = np.concatenate([past, given[:, :, None]], axis=2)
 
 
-@pytest.mark.parametrize("name", ["palm", "gemma2", "gemma3"])
-def test_scan_and_remat_change_no_number(name):
+@pytest.mark.parametrize(
+    ("name", "scan", "remat"),
+    [("palm", False, "full"), ("gemma3", True, "names")],
+)
+def test_scan_and_remat_change_no_number(name, scan, remat):
     row = dc.tokens(0, 2, 9)
     config = replace(dc.FAMILIES[name], dropout_rate=0.3)
     params = dc.params_of(config)
@@ -188,15 +188,14 @@ def test_scan_and_remat_change_no_number(name):
     want, want_grads = loss_and_grads(config, params)
     plain = float(jnp.mean(dc.forward(config, params, row, row) ** 2))
     assert abs(float(want) - plain) > 1e-3 * plain
-    for scan, remat in ((True, "names"), (False, "full")):
-        tree = scanned.to_scanned(params) if scan else params
-        got, grads = loss_and_grads(replace(config, remat=remat, scan_layers=scan), tree)
-        np.testing.assert_allclose(got, want, rtol=1e-5)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6 + 2e-5 * np.abs(b).max()),
-            scanned.to_unrolled(grads),
-            want_grads,
-        )
+    tree = scanned.to_scanned(params) if scan else params
+    got, grads = loss_and_grads(replace(config, remat=remat, scan_layers=scan), tree)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6 + 2e-5 * np.abs(b).max()),
+        scanned.to_unrolled(grads),
+        want_grads,
+    )
 
 
 def test_bfloat16_activations_keep_float32_parameters_and_logits():
@@ -245,30 +244,64 @@ def test_attention_of_groups_and_its_gradients_equal_copied_keys():
         logits = logits if cap is None else cap * jnp.tanh(logits / cap)
         return jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(logits + mask), value)
 
-    def row_by_row(query, key, value):
-        return row_attention.forward(query, key, value, None, mask)[0]
+    def both(f):
+        return dc.compiled(
+            jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(f(*a))), argnums=(0, 1, 2))
+        )
 
     arrays = (query, key, value)
     for ours, wanted in (
         (lambda *a: products.attention(*a, None, mask), copied),
         (lambda *a: products.capped_attention(*a, mask, 2.0), partial(copied, cap=2.0)),
     ):
-        np.testing.assert_allclose(ours(*arrays), wanted(*arrays), atol=1e-5)
-        got, want = (
-            jax.grad(lambda *a, f=f: jnp.sum(jnp.sin(f(*a))), argnums=(0, 1, 2))(*arrays)
-            for f in (ours, wanted)
-        )
+        got, want = (both(f)(*arrays) for f in (ours, wanted))
+        np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+        got, want = got[1], want[1]
         for mine, theirs in zip(got, want, strict=True):
             np.testing.assert_allclose(mine, theirs, atol=1e-5)
-    np.testing.assert_allclose(row_by_row(*arrays), copied(*arrays), atol=1e-5)
-    mixed, log_z = row_attention.forward(*arrays, None, mask)
-    grad = jnp.cos(mixed)
-    rows = row_attention.backward((*arrays, None, mask, mixed, log_z), grad)[:3]
-    want = jax.grad(lambda *a: jnp.sum(jnp.sin(copied(*a))), argnums=(0, 1, 2))(*arrays)
-    for mine, theirs in zip(rows, want, strict=True):
+
+    @dc.compiled
+    def row_by_row(*arrays):
+        mixed, log_z = row_attention.forward(*arrays, None, mask)
+        return row_attention.backward((*arrays, None, mask, mixed, log_z), jnp.cos(mixed))[:3]
+
+    want = both(copied)(*arrays)[1]
+    for mine, theirs in zip(row_by_row(*arrays), want, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
     halves = ((key[:, :, :3], value[:, :, :3], mask[..., :3]),)
     halves += ((key[:, :, 3:], value[:, :, 3:], mask[..., 3:]),)
-    np.testing.assert_allclose(
-        products.attention_over(query, halves, 2.0), copied(*arrays, 2.0), atol=1e-5
-    )
+    over = dc.compiled(lambda *a: products.attention_over(a[0], halves, 2.0))(query)
+    want = dc.compiled(partial(copied, cap=2.0))(*arrays)
+    np.testing.assert_allclose(over, want, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "preset"), [("palm", "replicated"), ("gemma3", "fully_sharded")])
+def test_eight_devices_compute_what_one_does(name, preset):
+    """Two heads of keys over four devices, and one: they are whole on each."""
+    from flanx.sharding.config import MeshConfig
+    from flanx.sharding.constraints import constrain_params, placed
+    from flanx.sharding.mesh import make_mesh, rules_of, to_device
+    from flanx.sharding.params import param_shardings
+
+    config = replace(dc.FAMILIES[name], scan_layers=True)
+    params, row = scanned.to_scanned(dc.params_of(dc.FAMILIES[name])), dc.tokens(0, 8, 9)
+    network, axes_of = models.build(config), config.parameters().logical_axes
+
+    def loss(params, row):
+        logits = network.apply({"params": params}, row, row)
+        return jnp.mean(jnp.square(jax.nn.log_softmax(logits)))
+
+    want, want_grads = dc.compiled(jax.value_and_grad(loss))(params, row)
+    settings = MeshConfig(data=2, model=4, parameters=preset)
+    mesh, rules = make_mesh(settings), rules_of(settings)
+
+    @dc.compiled
+    def step(params, row):
+        with placed(mesh, rules):
+            value, grads = jax.value_and_grad(loss)(params, row)
+            return value, constrain_params(grads, axes_of)
+
+    placed_params = jax.device_put(params, param_shardings(params, mesh, axes_of, rules))
+    got, grads = step(placed_params, to_device(mesh, {"row": row})["row"])
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grads, want_grads)

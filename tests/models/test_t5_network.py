@@ -187,7 +187,8 @@ def test_scanned_refuses_a_missing_layer():
 def test_dropout_masks_are_shared_along_the_length():
     config = replace(CONFIG, dropout_rate=0.25)
     x = jnp.ones((3, 7, config.emb_dim))
-    factors = dropout.stack_dropout(jax.random.key(0), config, 2, x, memory_length=5)
+    widths = dropout.Widths(config.dropout_rate, config.num_heads, config.mlp_dim)
+    factors = dropout.stack_dropout(jax.random.key(0), widths, 2, x, memory_length=5)
     layers = factors.layers
     assert factors.first.shape == (3, 1, 32)
     assert layers.self_attention.weights.shape == (2, 3, 2, 7, 1)
