@@ -12,7 +12,8 @@ ROOT = Path(flanx.__file__).parent
 # From the bottom up; a package imports none of its own floor and none above. "" is flanx's single files.
 FLOORS = (
     ("", "hardware"),
-    ("user_code", "data", "models"),
+    ("user_code", "data", "sharding"),
+    ("models",),
     ("registry", "decoding", "interop"),
     ("prep", "insight"),
     ("training", "evaluation"),
@@ -27,7 +28,13 @@ DOORS = ("flanx", "flanx.__main__")
 UPWARD = {("evaluation", "training"), ("training", "evaluation"), ("interop", "training")}
 CIRCLES = {
     ("flanx.evaluation.curves", "flanx.evaluation.summary"),
-    ("flanx.models.t5.config", "flanx.models.t5.flops"),
+    ("flanx.data.vocabulary.huggingface", "flanx.data.vocabulary.loading"),
+    (
+        "flanx.models.decoder.config",
+        "flanx.models.decoder.flops",
+        "flanx.models.decoder.parameters",
+    ),
+    ("flanx.models.t5.config", "flanx.models.t5.flops", "flanx.models.t5.parameters"),
 }
 
 

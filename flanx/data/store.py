@@ -24,7 +24,7 @@ import pyarrow as pa
 from flanx import temporary as temporaries
 from flanx.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TOKENS = "tokens.arrow"
 META = "meta.json"
 FEATURES = ("inputs", "targets")

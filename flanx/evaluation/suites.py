@@ -27,7 +27,7 @@ class EvalSuite:
       num_tasks: only this many datasets of the mixture, nested; None for all, whatever NUM_TASKS says, so that runs
         with other numbers of tasks answer the same questions; TRAINED for the datasets trained on, where it is the
         mixture trained on: the questions then change with NUM_TASKS.
-      template_types: template types to ask in, None for all at equal shares.
+      template_types: template types to ask in, None for all: each weighs 1, and `inv` 0.3.
       max_examples: most examples of each task, None for all.
       generate: also answer and score the answers; False for teacher-forced loss and ranking alone.
       max_decode_length: most tokens of an answer; None for the suite's targets length.

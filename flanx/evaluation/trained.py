@@ -118,6 +118,7 @@ def open_trained(
         raise UserError(
             f"{folder} does not say its model: name it with --gin_file=models/t5_1_1/small.gin, say"
         )
+    models.check_answers(config)
     initial.check_model(source, config, mend="Give the checkpoint's own model, or no file for it")
     model = models.build(config)
     loaded = _vocabulary(folder, source, vocabulary)

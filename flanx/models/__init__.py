@@ -14,7 +14,14 @@ from flanx.models.config import ModelConfig
 if TYPE_CHECKING:
     import jax
 
-__all__ = ["FAMILIES", "ModelConfig", "build", "config_from_dict", "init_params"]
+__all__ = [
+    "FAMILIES",
+    "ModelConfig",
+    "build",
+    "check_answers",
+    "config_from_dict",
+    "init_params",
+]
 
 # The tag of each family's saved configurations -> its configuration class and its network class.
 FAMILIES: Mapping[str, tuple[str, str]] = {
@@ -30,6 +37,19 @@ UNTAGGED = "t5"  # what was saved before there were tags
 def build(config: ModelConfig) -> Any:
     """The network that `config` describes, without parameters."""
     return _import(FAMILIES[config.family][1])(config)
+
+
+def check_answers(config: ModelConfig) -> None:
+    """Refuses a network whose checkpoints are converted, but which is neither trained nor asked yet.
+
+    Raises:
+      UserError: naming its family.
+    """
+    if not hasattr(_import(FAMILIES[config.family][1]), "answers_hidden"):
+        raise UserError(
+            f"models of the family '{config.family}' are converted (flanx convert) and not trained or asked yet: "
+            "docs/models.md says which are"
+        )
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:

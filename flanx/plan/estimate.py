@@ -28,6 +28,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh
 
+from flanx import models
 from flanx.errors import UserError
 from flanx.models.common import cudnn
 from flanx.models.config import ModelConfig
@@ -64,6 +65,7 @@ def estimate(config: TrainConfig, where: Topology) -> Facts:
     rows = config.batch_size // config.microbatches // (mesh.shape["replica"] * mesh.shape["data"])
     lengths = config.data.feature_lengths
     sizes = (lengths["inputs"], lengths["targets"])
+    models.check_answers(config.model)
     fused = _fused(config.model, *sizes, where.chip.platform)
     # `trace` is told apart whether attention is fused.
     share = replace(config.model.tensor_share(mesh.shape["model"]), attention="xla")

@@ -28,7 +28,7 @@ class DataConfig:
       data_dir: where relative data files are looked up; None for the environment's FLANX_DATA_DIR.
       split: split of the mixture to train on.
       num_tasks: take only this many datasets, nested: those at N are among those at N' > N.
-      template_types: `("zs_opt", ...)` or `{"zs_opt": share, ...}`; None for all at equal shares.
+      template_types: `("zs_opt", ...)` or `{"zs_opt": share, ...}`; None for all: each weighs 1, and `inv` 0.3.
       template_seed: seed of templates, option styles and exemplars.
       imports: modules of the user's that register tasks, or one's name, or None (T5X: MIXTURE_OR_TASK_MODULE).
       max_examples: most examples taken of each task, None for all.

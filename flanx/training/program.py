@@ -95,6 +95,7 @@ def check(config: TrainConfig, mesh: Mesh) -> None:
     Raises:
       UserError: naming the setting.
     """
+    models.check_answers(config.model)
     cudnn.check(config.model, config.data.feature_lengths.values(), mesh.devices.flat[0].platform)
 
 

@@ -38,7 +38,7 @@ def say(**found):
     print("FOUND " + json.dumps(found))
 """
 LENGTHS = {"inputs": 400, "targets": 8}
-TOKENIZERS = Path(__file__).parents[1] / "data/fixtures/tokenizers"
+TOKENIZERS = Path(__file__).parents[2] / "data/fixtures/tokenizers"
 
 
 def run(tmp_path: Path, body: str, **environment: str) -> dict[str, Any]:
