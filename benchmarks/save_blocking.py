@@ -120,7 +120,7 @@ def measure(
 def make_batch(config: TrainConfig, program: Any) -> dict[str, jax.Array]:
     """Rows of random tokens without padding, one example each."""
     rng = np.random.default_rng(0)
-    shapes = batch_shapes(config.batch_size, config.data.feature_lengths)
+    shapes = batch_shapes(config.batch_format(), config.batch_size)
     arrays = {}
     for name, like in shapes.items():
         if name.endswith("_tokens"):

@@ -134,9 +134,10 @@ class Batch:
     @property
     def fill(self) -> dict[str, float]:
         """Share of the cells that hold tokens, by feature."""
+        targets = self.arrays["decoder_target_tokens"]
         cells = {
-            "inputs": self.arrays["encoder_input_tokens"].size,
-            "targets": self.arrays["decoder_target_tokens"].size,
+            "inputs": self.arrays.get("encoder_input_tokens", targets).size,
+            "targets": targets.size,
         }
         return {name: self.tokens[name] / cells[name] for name in FEATURES}
 

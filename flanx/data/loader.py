@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flanx.data.batches import FEATURES, Batch, LoaderState, Rows, assemble, join, row_and_segment
+from flanx.data.batch_formats import BatchFormat, EncoderDecoder
+from flanx.data.batches import FEATURES, Batch, LoaderState, Rows, join, row_and_segment
 from flanx.data.mixing import MAX_BLOCK_SIZE
 from flanx.data.prefetch import Prefetch, prefetch
 from flanx.data.stream import Stream
@@ -47,6 +48,7 @@ class Loader:
         epochs: int | None = None,
         widths: Mapping[str, Sequence[int]] | None = None,
         open_store: Callable[[Path], Store] | None = None,
+        batch_format: BatchFormat | None = None,
     ):
         """Lays out the stream; reads no tokens before iteration.
 
@@ -70,6 +72,7 @@ class Loader:
             as wide as the least width that holds it: few shapes to compile, little padding. None: all as wide as
             `feature_lengths`.
           open_store: opens a store's folder; `flanx.data.store.open` unless given.
+          batch_format: what rows are made of; an encoder-decoder's unless given, the only one with `widths`.
 
         Raises:
           UserError: hosts that do not divide the batch, nothing to train on, or a state of another stream.
@@ -89,6 +92,9 @@ class Loader:
         self._widths = _widths(feature_lengths, None if pack else widths)
         if pack and widths is not None:
             raise ValueError("widths are for rows of one example: give pack=False with them")
+        self._format = batch_format or EncoderDecoder(
+            feature_lengths["inputs"], feature_lengths["targets"]
+        )
         opener = open_store or _store_opener()
         folder = Path(cache_dir).expanduser()
         entries = manifest.entries
@@ -102,6 +108,7 @@ class Loader:
             epochs=epochs,
             by_length=widths is not None,
             content=manifest.fingerprint,
+            batch_format=self._format,
         )
         self._batch_size = batch_size
         share = batch_size // host_count
@@ -156,7 +163,7 @@ class Loader:
         row, segment = row_and_segment(rows)
         tokens = rows.lengths.sum(axis=0).tolist()
         return Batch(
-            arrays=assemble(rows, self._rows.stores.tokens, widths),
+            arrays=self._format.arrays(rows, self._rows.stores.tokens, widths),
             rows=row,
             segments=segment,
             tasks=rows.tasks,

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flanx.data import mixing
-from flanx.data.batches import FEATURES, Rows
+from flanx.data.batch_formats import BatchFormat, EncoderDecoder
+from flanx.data.batches import Rows
 from flanx.data.packing import pack
 from flanx.data.permutation import combine, key, permute
 from flanx.data.tokens import Entry, OpenStores, Store
@@ -45,7 +46,7 @@ class Stream:
         epochs: int | None = None,
         by_length: bool = False,
         content: str = "",
-        features: Sequence[str] = FEATURES,
+        batch_format: BatchFormat | None = None,
     ):
         """Lays out the stream; reads no tokens.
 
@@ -59,12 +60,17 @@ class Stream:
           epochs: None for an endless stream at the entries' rates, else every example that many times.
           by_length: without packing, a block's longest examples first instead of shuffled.
           content: fingerprint of the manifest, part of `fingerprint`.
-          features: what a row holds of every example; any number.
+          batch_format: columns of the store, and what an example takes of a row; an encoder-decoder's unless given.
 
         Raises:
           UserError: no task has both examples and a positive rate.
         """
-        self._capacity = [int(feature_lengths[name]) for name in features]
+        self._format = batch_format or EncoderDecoder(
+            feature_lengths["inputs"], feature_lengths["targets"]
+        )
+        features = self._format.features
+        capacity = [int(cells) for cells in self._format.capacity]
+        self._capacity = capacity
         self._seed = seed
         self._pack = pack
         self._by_length = by_length and not pack
@@ -90,9 +96,11 @@ class Stream:
         self._tasks = np.array(taking_part, np.int32)
         self._sizes = np.array(sizes, np.int64)
         self._keys = np.array([key("task", seed, name) for name in names], np.uint64)
-        self.stores = OpenStores(entries, open_store, features, self._capacity)
+        self.stores = OpenStores(
+            entries, open_store, features, [int(feature_lengths[name]) for name in features]
+        )
         decides: list[Any] = [LAYOUT, content, self._capacity, seed, block_size, pack, epochs]
-        decides += [self._by_length]
+        decides += [self._by_length, *self._format.identity]
         self.fingerprint = hashlib.blake2b(json.dumps(decides).encode(), digest_size=8).hexdigest()
 
     def ended(self, block: int) -> bool:
@@ -108,7 +116,7 @@ class Stream:
         entry = self._tasks[task]
         starts, lengths = self.stores.locate(entry, index)
         if self._pack:
-            packing = pack(lengths, self._capacity)
+            packing = pack(self._format.sizes(lengths), self._capacity)
             order, offsets = self._shuffled_rows(packing.order, packing.offsets, block)
         else:
             order, offsets = np.arange(task.size), np.arange(task.size + 1)

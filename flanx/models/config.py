@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
+    from flanx.data.batch_formats import BatchFormat, RowSettings
     from flanx.models.common.parameters import Parameters
 
 
@@ -69,6 +70,21 @@ class ModelConfig(Protocol):
 
     def row_lengths(self, feature_lengths: Mapping[str, int]) -> dict[str, int]:
         """Positions of a row in each stack of layers: {"encoder": ..., "decoder": ...}."""
+        ...
+
+    def batch_format(
+        self, feature_lengths: Mapping[str, int], rows: "RowSettings", bos_id: int | None = None
+    ) -> "BatchFormat":
+        """What its batches look like.
+
+        Args:
+          feature_lengths: most tokens of each feature.
+          rows: what the run says of rows.
+          bos_id: what the vocabulary begins a text with, if it does.
+
+        Raises:
+          UserError: a setting that this family has no use for, or rows too short for an example.
+        """
         ...
 
     def tensor_share(self, devices: int) -> Self:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from flanx import models
+from flanx.data.batch_formats import RowSettings
 from flanx.models.config import ModelConfig
 from flanx.sharding import constraints
 from flanx.training.config import LossConfig
@@ -105,7 +106,7 @@ def _traced(
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     jaxpr, (_, kept) = jax.make_jaxpr(step, return_shape=True)(
-        _params(config), batch_shapes(rows, lengths), key
+        _params(config), batch_shapes(config.batch_format(lengths, RowSettings()), rows), key
     )
     # A stack's arrays have its layers as one more dimension in front.
     size = sum(x.size * x.dtype.itemsize for x in kept if _written(x.shape[1:], unwritten))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flanx.data import filters
+from flanx.data.batch_formats import BatchFormat, RowSettings
 from flanx.data.filters import Filter
 from flanx.data.request import StoreRequest
 from flanx.errors import UserError
@@ -36,6 +37,10 @@ class DataConfig:
         has any.
       packing: several examples a row, attention kept apart; False for one example a row.
       block_size: examples that are mixed, shuffled and packed together.
+      row_length: positions of a row that holds inputs and targets, as a decoder's do; None for the sum of the feature
+        lengths.
+      loss_on: of such rows, "targets", or "all" for inputs too.
+      prefix: whether inputs of such rows are seen both ways (prefix language model), and not causally.
       cache_workers: processes that fill the store; None for one a core.
     """
 
@@ -53,6 +58,9 @@ class DataConfig:
     filters: tuple[Filter | str, ...] = ()
     packing: bool = True
     block_size: int = 2048
+    row_length: int | None = None
+    loss_on: Literal["targets", "all"] = "targets"
+    prefix: bool = False
     cache_workers: int | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +68,10 @@ class DataConfig:
         named = self.imports
         whole = (named,) if isinstance(named, str) else () if named is None else named
         object.__setattr__(self, "imports", whole)
+
+    def rows(self) -> RowSettings:
+        """What is said of rows that hold inputs and targets."""
+        return RowSettings(self.row_length, self.loss_on, self.prefix)
 
     def request(self) -> StoreRequest:
         """The token store that training reads."""
@@ -238,6 +250,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _refuse_empty(self, "model_dir", "initial_checkpoint_path")
+
+    def batch_format(self, bos_id: int | None = None) -> BatchFormat:
+        """What batches look like, by the model's family; `bos_id` as `ModelConfig.batch_format`."""
+        return self.model.batch_format(self.data.feature_lengths, self.data.rows(), bos_id)
 
 
 def _refuse_empty(config: "DataConfig | TrainConfig", *names: str) -> None:

@@ -95,13 +95,15 @@ def check(config: TrainConfig, mesh: Mesh) -> None:
     Raises:
       UserError: naming the setting.
     """
-    models.check_answers(config.model)
-    cudnn.check(config.model, config.data.feature_lengths.values(), mesh.devices.flat[0].platform)
+    config.batch_format()
+    if config.evals:
+        models.check_answers(config.model)
+    lengths = config.model.row_lengths(config.data.feature_lengths)
+    cudnn.check(config.model, lengths.values(), mesh.devices.flat[0].platform)
 
 
 def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
     """Everything that depends on the configuration alone; hardly anything is traced yet, and nothing compiled."""
-    lengths = config.data.feature_lengths
     check(config, mesh)
     model, rules = models.build(config.model), rules_of(config.mesh)
     axes_of = config.model.parameters().logical_axes
@@ -150,7 +152,7 @@ def build(config: TrainConfig, mesh: Mesh, num_tasks: int) -> Program:
         donate_argnums=(0, 1),
     )
     sums = metric_shapes(num_tasks)
-    batch = batch_shapes(config.batch_size, lengths)
+    batch = batch_shapes(config.batch_format(), config.batch_size)
     arguments = (abstract, sums, batch, jax.eval_shape(make_rng, seed))
     return Program(
         model=model,

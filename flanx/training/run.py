@@ -114,6 +114,9 @@ class Run:
             host_rows=host_rows(self.program.mesh, self.config.batch_size),
             pack=data.packing,
             block_size=data.block_size,
+            batch_format=self.config.batch_format(
+                self.vocabulary.bos_id if self.vocabulary.adds_bos else None
+            ),
         )
         return loaders.prefetch(loader, PREFETCH)
 

@@ -1,6 +1,6 @@
 """One training step as a pure function."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from flanx.data.batch_formats import BatchFormat
 from flanx.sharding import constraints
 from flanx.training.config import LossConfig
 from flanx.training.optimizer import AdafactorState
@@ -19,12 +20,7 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
-MODEL_INPUTS = (
-    "encoder_segment_ids",
-    "encoder_positions",
-    "decoder_segment_ids",
-    "decoder_positions",
-)
+LOSS_INPUTS = ("decoder_loss_weights", "decoder_task_ids")  # of a batch, what no network is given
 
 
 def make_train_step(
@@ -131,13 +127,10 @@ def batch_metrics(
     `input_cells`, `target_cells`, `examples`; float32 `task_loss` and int32 `task_tokens`, [num_tasks] each. The loss
     has the z-loss inside, as T5X's. Of the mesh only its size counts: it tells how large a device's logits are.
     """
-    tokens, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
+    targets = batch["decoder_target_tokens"]
     projection = model.apply(
         {"params": params},
-        tokens,
-        batch["decoder_input_tokens"],
-        targets,
-        **{name: batch[name] for name in MODEL_INPUTS if name in batch},
+        **{name: array for name, array in batch.items() if name not in LOSS_INPUTS},
         deterministic=dropout_key is None,
         rngs=None if dropout_key is None else {"dropout": dropout_key},
         method="before_logits",
@@ -155,9 +148,9 @@ def batch_metrics(
         "z_loss": jnp.sum(each.z_loss * weights),
         "correct": jnp.sum(each.correct * weights),
         "weights": jnp.sum(weights),
-        "input_tokens": _count(tokens > 0),
+        "input_tokens": _input_tokens(batch, real),
         "target_tokens": _count(real),
-        "input_cells": jnp.full((), tokens.size, jnp.int32),
+        "input_cells": jnp.full((), batch.get("encoder_input_tokens", targets).size, jnp.int32),
         "target_cells": jnp.full((), targets.size, jnp.int32),
         "examples": _examples(batch, real),
         **_by_task(batch, weighted, real, num_tasks),
@@ -186,20 +179,11 @@ def metric_shapes(num_tasks: int) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
-def batch_shapes(rows: int, lengths: Mapping[str, int]) -> dict[str, jax.ShapeDtypeStruct]:
-    """A training batch as `flanx.data.batches.assemble` makes it: `rows` by the length of each feature."""
-    encoder = ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions")
-    decoder = (
-        "decoder_target_tokens",
-        "decoder_input_tokens",
-        "decoder_segment_ids",
-        "decoder_positions",
-        "decoder_task_ids",
-    )
+def batch_shapes(batch_format: BatchFormat, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """A training batch of `rows` rows, as its format makes it."""
     return {
-        **{name: _shape(jnp.int32, rows, lengths["inputs"]) for name in encoder},
-        **{name: _shape(jnp.int32, rows, lengths["targets"]) for name in decoder},
-        "decoder_loss_weights": _shape(jnp.float32, rows, lengths["targets"]),
+        name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
+        for name, (shape, dtype) in batch_format.shapes(rows).items()
     }
 
 
@@ -218,6 +202,13 @@ def _examples(batch: Batch, real: jax.Array) -> jax.Array:
     if segments is None:
         return _count(jnp.any(real, axis=-1))
     return jnp.sum(jnp.max(segments, axis=-1), dtype=jnp.int32)
+
+
+def _input_tokens(batch: Batch, real: jax.Array) -> jax.Array:
+    """Tokens that are read and not learnt: an encoder's, or those of a decoder's rows that the loss leaves out."""
+    if "encoder_input_tokens" in batch:
+        return _count(batch["encoder_input_tokens"] > 0)
+    return _count((batch["decoder_segment_ids"] > 0) & ~real)
 
 
 def _denominator(batch: Batch, loss: LossConfig) -> jax.Array:

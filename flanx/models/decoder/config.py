@@ -9,6 +9,7 @@ from flanx.errors import UserError, did_you_mean
 from flanx.models.common.remat import CHECKPOINT_NAMES, REMAT
 
 if TYPE_CHECKING:
+    from flanx.data.batch_formats import BatchFormat, RowSettings
     from flanx.models.common.parameters import Parameters
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -265,6 +266,25 @@ class DecoderConfig:
     def row_lengths(self, feature_lengths: Mapping[str, int]) -> dict[str, int]:
         """Positions of a row: inputs and targets lie in it one after the other."""
         return {"decoder": sum(feature_lengths.values())}
+
+    def batch_format(
+        self, feature_lengths: Mapping[str, int], rows: "RowSettings", bos_id: int | None = None
+    ) -> "BatchFormat":
+        """Inputs and targets one after the other in one row.
+
+        Raises:
+          UserError: rows too short for an example of these lengths.
+        """
+        from flanx.data.batch_formats import Decoder
+
+        longest = sum(feature_lengths.values())
+        length = longest if rows.length is None else rows.length
+        if length < longest:
+            raise UserError(
+                f"DataConfig.row_length = {length} is less than an example may have, {longest} tokens: raise it, or "
+                "lower TASK_FEATURE_LENGTHS"
+            )
+        return Decoder(length, bos_id, rows.loss_on, rows.prefix)
 
     def tensor_share(self, devices: int) -> "DecoderConfig":
         """The network as one of `devices` that share wide parameters sees it."""

@@ -9,6 +9,7 @@ from flanx.errors import UserError, did_you_mean
 from flanx.models.common.remat import CHECKPOINT_NAMES, REMAT
 
 if TYPE_CHECKING:
+    from flanx.data.batch_formats import BatchFormat, RowSettings
     from flanx.models.common.parameters import Parameters
 
 ACTIVATIONS = ("gelu", "linear", "relu", "silu")
@@ -132,6 +133,23 @@ class T5Config:
     def row_lengths(self, feature_lengths: Mapping[str, int]) -> dict[str, int]:
         """Positions of a row in each stack."""
         return {"encoder": feature_lengths["inputs"], "decoder": feature_lengths["targets"]}
+
+    def batch_format(
+        self, feature_lengths: Mapping[str, int], rows: "RowSettings", bos_id: int | None = None
+    ) -> "BatchFormat":
+        """Inputs for the encoder and targets for the decoder.
+
+        Raises:
+          UserError: settings of rows that hold both.
+        """
+        from flanx.data.batch_formats import EncoderDecoder, RowSettings
+
+        if rows != RowSettings():
+            raise UserError(
+                "DataConfig.row_length, loss_on and prefix are for decoders, whose rows hold inputs and targets: leave "
+                "them out for a T5"
+            )
+        return EncoderDecoder(int(feature_lengths["inputs"]), int(feature_lengths["targets"]))
 
     def tensor_share(self, devices: int) -> "T5Config":
         """The network as one of `devices` that share wide parameters sees it."""
