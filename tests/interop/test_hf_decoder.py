@@ -171,6 +171,7 @@ def test_a_setting_that_is_not_followed_is_named(kind, setting, value, tmp_path:
     ("changes", "named"),
     [
         ({"num_hidden_layers": 4}, "layers_3"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers"),
         ({"num_hidden_layers": 2}, "layers_2"),
         ({"intermediate_size": 48}, "mlp"),
         ({"num_key_value_heads": 4}, "self_attention/key"),

@@ -1,11 +1,14 @@
 """The sizes of decoders that ship: exact counts, PaLM's as published, the others' as transformers makes them."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
 from flanx import models
 from flanx.cli import gin_edge
+from flanx.interop import hf
+from flanx.interop.hf import decoder_settings
 from flanx.resources import gin_folder
 
 # Of the checkpoints on Hugging Face, a tied projection counted once.
@@ -43,6 +46,12 @@ def config_of(name: str):
     return gin_edge.build_model(parser.parse_args([f"--gin_file=models/{name}.gin"]))
 
 
+def kind_of(name: str, config) -> str:
+    """Hugging Face's model_type of a preset."""
+    known = "mistral" if name.startswith("mistral") else None
+    return hf.of_config(config).model_type(config, known)
+
+
 def test_every_file_is_counted():
     files = (f for family in FAMILIES for f in (gin_folder() / "models" / family).glob("*.gin"))
     assert {f"{file.parent.name}/{file.stem}" for file in files} == set(COUNTS)
@@ -56,6 +65,13 @@ def test_counts(name):
     assert f"{COUNTS[name]:,} parameters" in text
     assert f'include "models/{name}.gin"' in text
     assert models.config_from_dict(config.to_dict()) == config
+    if not name.startswith("palm/"):
+        kind = kind_of(name, config)
+        settings = hf.of_config(config).settings(config, "bfloat16", kind, {})
+        back = decoder_settings.config_from(
+            settings, kind, dtype=config.dtype, where=Path("config.json")
+        )
+        assert back == config
 
 
 @pytest.mark.parametrize("size", PALM)
@@ -75,12 +91,9 @@ def test_palms_published_counts_are_those_of_its_matrices(size):
 def test_transformers_makes_as_many(name):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    from flanx.interop.hf import of_config
-
     config = config_of(name)
-    family = of_config(config)
-    kind = family.model_type(config, "mistral" if name.startswith("mistral") else None)
-    settings = family.settings(config, "bfloat16", kind, {})
+    kind = kind_of(name, config)
+    settings = hf.of_config(config).settings(config, "bfloat16", kind, {})
     del settings["model_type"]
     their = transformers.AutoConfig.for_model(kind, **settings)
     with torch.device("meta"):

@@ -49,6 +49,12 @@ def read(folder: Path, settings: Mapping[str, Any], stored: Mapping[str, StoredA
         arrays = {n: _without_images(n) for n in arrays if not _IMAGES.fullmatch(n)}
         if left := sum(bool(_IMAGES.fullmatch(name)) for name in stored):
             notes += (f"its image tower is left out ({left:,} arrays)",)
+    layers = text.get("num_hidden_layers")
+    if type(layers) is int and layers > len(arrays):  # a list of them could be longer than memory
+        raise UserError(
+            f"{where} says num_hidden_layers {layers:,}, and {folder} has {len(arrays):,} arrays: they are not of one "
+            "model, fetch it again"
+        )
     dtype = dtype_of(
         text if text.get("dtype") or text.get("torch_dtype") else settings, stored, where
     )

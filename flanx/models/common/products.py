@@ -150,7 +150,7 @@ def capped_attention(
     again, for the slope of the cap needs them."""
     logits = softcap * jnp.tanh(by_heads(query, key, 3, jnp.float32) / softcap)
     weights = jax.nn.softmax(logits + mask, axis=-1).astype(query.dtype)
-    return checkpoint_name(by_heads(weights, value, 2), "attention")
+    return by_heads(weights, value, 2)
 
 
 def attention_over(

@@ -68,6 +68,7 @@ class Attention(nn.Module):
             value = value * dropout.weights
         if softcap is not None:
             mixed = products.capped_attention(query, key, value, mask, softcap)
+            mixed = checkpoint_name(mixed, "attention")
         else:
             fused = self.config.attention != "xla" and cudnn.obstacle(query, key, mask) is None
             attention = cudnn.attention if fused else products.attention
