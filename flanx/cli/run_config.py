@@ -17,6 +17,7 @@ CONFIGURABLE = (
     "flanx.evaluation.suites",
     "flanx.models.decoder.config",
     "flanx.models.t5.config",
+    "flanx.sharding.config",
     "flanx.training.config",
     "flanx.training.optimizer",
     "flanx.training.schedules",
@@ -78,7 +79,8 @@ def _selector(selector: str, place: str, symbols: dict[str, str]) -> None:
     module, _, name = f"{symbols.get(symbol, symbol)}.{rest}".rpartition(".")
     if module in CONFIGURABLE:
         found = getattr(importlib.import_module(module), name, None)
-        if not isinstance(found, type) or found.__module__ != module:
+        # A module may hand on a class of another: `flanx.training.config` has the mesh's.
+        if not isinstance(found, type) or found.__module__ not in CONFIGURABLE:
             found = None
         if found is not None and dataclasses.is_dataclass(found):
             return

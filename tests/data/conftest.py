@@ -1,5 +1,6 @@
 """A corpus in memory, for tests of what is laid out rather than of what is on disk."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # for what the tests of this folder share
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("flanx", deadline=None)

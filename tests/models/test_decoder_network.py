@@ -124,7 +124,7 @@ def test_a_prompts_length_is_told_or_runs_to_the_last_token_that_is_not_zero():
     assert state.lengths.tolist() == [3, 1, 0]
 
 
-@pytest.mark.parametrize("name", ["palm", "gemma2"])
+@pytest.mark.parametrize("name", [pytest.param("palm", marks=pytest.mark.nightly), "gemma2"])
 def test_rows_at_positions_of_their_own_and_beams_that_change_places(name):
     config = dc.FAMILIES[name]
     params = dc.params_of(config)
@@ -275,7 +275,13 @@ def test_attention_of_groups_and_its_gradients_equal_copied_keys():
     np.testing.assert_allclose(over, want, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "preset"), [("palm", "replicated"), ("gemma3", "fully_sharded")])
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        pytest.param("palm", "replicated", marks=pytest.mark.nightly),
+        ("gemma3", "fully_sharded"),
+    ],
+)
 def test_eight_devices_compute_what_one_does(name, preset):
     """Two heads of keys over four devices, and one: they are whole on each."""
     from flanx.sharding.config import MeshConfig
