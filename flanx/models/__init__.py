@@ -40,15 +40,15 @@ def build(config: ModelConfig) -> Any:
 
 
 def check_answers(config: ModelConfig) -> None:
-    """Refuses a network whose checkpoints are converted, but which is neither trained nor asked yet.
+    """Refuses a network that answers no questions yet.
 
     Raises:
       UserError: naming its family.
     """
     if not hasattr(_import(FAMILIES[config.family][1]), "answers_hidden"):
         raise UserError(
-            f"models of the family '{config.family}' are converted (flanx convert) and not trained or asked yet: "
-            "docs/models.md says which are"
+            f"models of the family '{config.family}' are converted and trained, but neither evaluated nor asked yet: "
+            "train without suites (--gin.TrainConfig.evals='()'), and export to ask elsewhere (flanx convert)"
         )
 
 

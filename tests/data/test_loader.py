@@ -2,7 +2,7 @@ import itertools
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -394,6 +394,18 @@ def test_widths_that_cannot_hold_the_rows(corpus):
         make_loader(corpus(SIZES), pack=False, widths={"inputs": (32,), "targets": (20,)})
 
 
+@dataclass(frozen=True)
+class Columns:
+    """A format of any columns, each a part of the row of its own."""
+
+    features: tuple[str, ...]
+    capacity: tuple[int, ...]
+    identity: tuple[str, ...] = ()
+
+    def sizes(self, lengths):
+        return lengths
+
+
 @pytest.mark.parametrize("features", [("targets",), ("inputs", "targets"), ("a", "b", "c")])
 def test_streams_of_any_number_of_features(features):
     store = regular_store(60, features)
@@ -406,7 +418,7 @@ def test_streams_of_any_number_of_features(features):
         seed=0,
         block_size=25,
         epochs=1,
-        features=features,
+        batch_format=Columns(features, tuple(lengths.values())),
     )
     found = []
     for block in range(stream.blocks):

@@ -35,7 +35,7 @@ def test_every_family_comes_back_from_its_dictionary():
         assert models.config_from_dict(config.to_dict()) == config
 
 
-def test_training_a_family_that_only_converts_is_one_line(tmp_path: Path, capsys):
+def test_suites_for_a_family_that_answers_nothing_are_one_line(tmp_path: Path, capsys):
     gin = tmp_path / "decoder.gin"
     gin.write_text('include "quickstart.gin"\ninclude "models/llama/tiny.gin"\n')
     command = ["train", f"--gin_file={gin}", f"--gin.MODEL_DIR={tmp_path}/run", "--dry_run"]
