@@ -204,14 +204,14 @@ def _vocabulary(
     if request.vocabulary is None:
         return source.vocabulary, source.vocabulary_file
     name, extra_ids = vocabularies.parse_spec(request.vocabulary)
-    if name == "bytes":
+    if name == "bytes" or vocabularies.is_tokenizer_json(request.vocabulary):
         loaded = vocabularies.load(request.vocabulary)
         facts: Mapping[str, Any] = {
             "spec": loaded.spec,
             "fingerprint": loaded.fingerprint,
             "size": loaded.size,
         }
-        file = None
+        file = None if loaded.path is None else Path(loaded.path)
     else:
         file = Path(resources.resolve(name))
         facts = vocabulary_facts(str(file), extra_ids)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flanx.data import vocabulary
 from flanx.interop import hf, safetensors_file
 from flanx.interop.hf import folder as hf_folder
 from flanx.interop.planned import Planned, dtype_of
@@ -19,6 +20,7 @@ from flanx.models.config import ModelConfig
 
 SHARD_BYTES = 5 * 10**9
 _TOKENIZER = "tokenizer_config.json"
+TOKENIZER_JSON = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,17 @@ class HfTarget:
         self._json(hf_folder.CONFIG, config)
         self._json(hf_folder.GENERATION, self._family.generation(self._kept))
         if self._vocabulary_file is not None:
-            shutil.copyfile(self._vocabulary_file, self._folder / hf_folder.VOCABULARY)
-            self._json(_TOKENIZER, _tokenizer(extra_ids_of(self._vocabulary)))
+            self._tokenizer(self._vocabulary_file)
+
+    def _tokenizer(self, file: Path) -> None:
+        """The vocabulary's file under the name that its kind has there, and what transformers asks beside it."""
+        if vocabulary.is_tokenizer_json(str(file)):
+            shutil.copyfile(file, self._folder / TOKENIZER_JSON)
+            spec = vocabulary.with_file(str(self._vocabulary["spec"]), str(file))
+            self._json(_TOKENIZER, _special_tokens(vocabulary.load(spec), file))
+            return
+        shutil.copyfile(file, self._folder / hf_folder.VOCABULARY)
+        self._json(_TOKENIZER, _tokenizer(extra_ids_of(self._vocabulary)))
 
     def _json(self, name: str, content: Mapping[str, Any]) -> None:
         (self._folder / name).write_text(json.dumps(content, indent=2) + "\n")
@@ -118,6 +129,16 @@ def plan(source: Source, config: ModelConfig, dtype: str) -> list[Planned]:
 def extra_ids_of(vocabulary: Mapping[str, Any]) -> int:
     """Number of sentinels, which a vocabulary's fingerprint ends with."""
     return int(str(vocabulary["fingerprint"]).rpartition("+")[2])
+
+
+def _special_tokens(words: vocabulary.Vocabulary, file: Path) -> dict[str, Any]:
+    """tokenizer_config.json of a tokenizer.json: the tokens that end, begin and pad a text."""
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    ids = {"eos_token": words.eos_id, "bos_token": words.bos_id, "pad_token": words.pad_id}
+    named = {name: tokenizer.id_to_token(i) for name, i in ids.items() if i is not None}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", **named}
 
 
 def _tokenizer(extra_ids: int) -> dict[str, Any]:

@@ -348,3 +348,49 @@ def test_one_step_of_adamw_is_torchs(kind: str, tmp_path: Path):
     optimizer = optax.adamw(1e-2, eps=1e-4, weight_decay=0.1)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     compare(optax.apply_updates(params, updates), lambda parameter: parameter)
+
+
+def test_a_tokenizer_json_is_written_as_one(tmp_path, capsys):
+    """An export whose vocabulary is a tokenizer.json gives a folder whose tokens and special tokens are the same."""
+    import jax
+
+    from flanx import models
+    from flanx.cli.main import main
+    from flanx.data import vocabulary
+    from flanx.models.decoder.config import DecoderConfig
+    from flanx.training.params_io import export_params
+
+    folder = Path(__file__).parents[1] / "data/fixtures/tokenizers/llama3"
+    words = vocabulary.load(str(folder))
+    config = DecoderConfig(
+        emb_dim=8,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=4,
+        num_layers=1,
+        mlp_dim=8,
+        vocab_size=words.size,
+        norm_epsilon=1e-5,
+        rope_theta=500000.0,
+        mlp_activations=("silu", "linear"),
+    )
+    params = models.init_params(models.build(config), jax.random.key(0))
+    facts = {
+        "model": config.to_dict(),
+        "vocabulary": {
+            "spec": words.spec,
+            "fingerprint": words.fingerprint,
+            "size": words.size,
+        },
+    }
+    export_params(tmp_path / "export", params, "float32", facts, words.path)
+    out = tmp_path / "hf"
+    assert main(["convert", str(tmp_path / "export"), str(out), "--to", "hf"]) == 0, (
+        capsys.readouterr().err
+    )
+    assert not (out / "spiece.model").exists()
+    again = vocabulary.load(str(out))
+    text = "Which team? {billing}\n\nThe 3rd one, naïve façade 東京."
+    assert again.encode(text) == words.encode(text)
+    assert (again.eos_id, again.bos_id) == (words.eos_id, words.bos_id)
+    assert (out / "tokenizer.json").read_bytes() == Path(str(words.path)).read_bytes()
