@@ -96,7 +96,7 @@ def test_all_that_does_not_fit_is_told_at_once():
 
 def test_padding_of_the_vocabulary_names_the_mend():
     stored = MODEL | {"token_embedder/embedding": (40, 4), "decoder/logits_dense/kernel": (4, 40)}
-    with pytest.raises(UserError, match=r"2 arrays of .*Set T5Config.vocab_size = 40, the check"):
+    with pytest.raises(UserError, match=r"2 arrays of .*vocab_size = 40, the check"):
         assign(MODEL, stored, (), "there")
     wider = {**stored, "token_embedder/embedding": (40, 5)}
     with pytest.raises(UserError, match="Give the checkpoint's MODEL"):
