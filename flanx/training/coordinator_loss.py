@@ -10,8 +10,10 @@ import ctypes
 import os
 import signal
 import socket
-import sys
 from typing import Any
+
+from flanx.terminal import say
+from flanx.training.hang_report import ending
 
 ANSWER_SECONDS = 2.0
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -26,8 +28,7 @@ def end_with_status(address: str, status: int) -> None:
 
     def aborted(number: int) -> None:
         if not _answers(address):
-            text = f"flanx: process 0 ({address}) is gone. Ending with status {status}: started again, the run goes on"
-            print(f"{text} from its last checkpoint", file=sys.stderr, flush=True)
+            say(f"flanx: process 0 ({address}) is gone. {ending(status)}")
             os._exit(status)
 
     handler = _Handler(aborted)

@@ -95,7 +95,12 @@ def report(
     text = f"flanx: no step for {_length(seconds)}: {'; '.join(named)}. Stacks: {stacks}"
     if status is None:
         return text
-    return f"{text}. Ending with status {status}: started again, the run goes on from its last checkpoint"
+    return f"{text}. {ending(status)}"
+
+
+def ending(status: int) -> str:
+    """How every line of a process ends that leaves to be started again."""
+    return f"Ending with status {status}: started again, the run goes on from its last checkpoint"
 
 
 def _clock(since: float) -> str:

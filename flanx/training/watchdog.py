@@ -19,7 +19,7 @@ from typing import Self
 
 from flanx.terminal import printable, say
 from flanx.training.board import Board
-from flanx.training.hang_report import Beat, report
+from flanx.training.hang_report import Beat, ending, report
 
 STATUS = 75
 BEAT_SECONDS = 5.0  # between two words of a process
@@ -168,7 +168,7 @@ class Watchdog:
         """Process 0, which keeps the board, does not answer."""
         reason = " ".join(str(error).split())[:120]
         text = f"flanx: process 0, through which the processes of this run find each other, does not answer ({reason})"
-        say(text)
+        say(f"{text}. {ending(STATUS)}" if self._ends else text)
         self._done.set()
         if self._ends:
             self._leave(STATUS)

@@ -150,7 +150,9 @@ def test_a_board_that_does_not_answer_ends_the_process(tmp_path, capsys, monkeyp
         patched.setattr(Board, "_set", gone)
         dogs[1].failed()
     assert left == [75]
-    assert "process 0, through which" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "process 0, through which" in told
+    assert "Ending with status 75: started again, the run" in told
     dogs[0].beat(1.0)
     with monkeypatch.context() as patched:
         patched.setattr(Board, "raise_alarm", gone)
