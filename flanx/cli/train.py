@@ -124,7 +124,7 @@ def _check(config: "TrainConfig", hosts: "Hosts") -> None:
 
 
 def _describe(config, text: str) -> int:
-    flops = config.model.flops_per_step(config.batch_size, config.data.feature_lengths)
+    flops = config.model.flops_per_step(config.batch_size, config.cells)
     print(text)
     print(f"# parameters: {config.model.num_parameters():,}")
     print(f"# FLOPs a step: {flops:.4g}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FAMILIES",
     "ModelConfig",
+    "answers",
     "build",
     "check_answers",
     "config_from_dict",
@@ -39,13 +40,18 @@ def build(config: ModelConfig) -> Any:
     return _import(FAMILIES[config.family][1])(config)
 
 
+def answers(config: ModelConfig) -> bool:
+    """Whether the network answers questions, and so can be evaluated; every one can be trained and converted."""
+    return hasattr(_import(FAMILIES[config.family][1]), "answers_hidden")
+
+
 def check_answers(config: ModelConfig) -> None:
     """Refuses a network that answers no questions yet.
 
     Raises:
       UserError: naming its family.
     """
-    if not hasattr(_import(FAMILIES[config.family][1]), "answers_hidden"):
+    if not answers(config):
         raise UserError(
             f"models of the family '{config.family}' are converted and trained, but neither evaluated nor asked yet: "
             "train without suites (--gin.TrainConfig.evals='()'), and export to ask elsewhere (flanx convert)"

@@ -65,7 +65,7 @@ class ModelConfig(Protocol):
         ...
 
     def flops_per_step(self, batch_size: int, feature_lengths: Mapping[str, int]) -> int:
-        """Model FLOPs of one training step on a batch of `batch_size` rows of these lengths."""
+        """Model FLOPs of one training step on a batch of `batch_size` rows of these lengths (`TrainConfig.cells`)."""
         ...
 
     def row_lengths(self, feature_lengths: Mapping[str, int]) -> dict[str, int]:

@@ -43,7 +43,7 @@ def compile_step(config: TrainConfig, where: Topology, num_tasks: int = 1) -> Fa
         built.state.params, mesh, config.model.parameters().logical_axes, rules_of(config.mesh)
     )
     notes: tuple[str, ...] = (whole,) if whole else ()
-    model_flops = config.model.flops_per_step(config.batch_size, config.data.feature_lengths)
+    model_flops = config.model.flops_per_step(config.batch_size, config.cells)
     try:
         executable = built.step.ahead_of_time()
     except jax.errors.JaxRuntimeError as error:

@@ -28,7 +28,6 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh
 
-from flanx import models
 from flanx.errors import UserError
 from flanx.models.common import cudnn
 from flanx.models.config import ModelConfig
@@ -65,7 +64,11 @@ def estimate(config: TrainConfig, where: Topology) -> Facts:
     rows = config.batch_size // config.microbatches // (mesh.shape["replica"] * mesh.shape["data"])
     lengths = config.data.feature_lengths
     sizes = (lengths["inputs"], lengths["targets"])
-    models.check_answers(config.model)
+    if set(config.model.row_lengths(lengths)) != {"encoder", "decoder"}:
+        raise UserError(
+            f"models of the family '{config.model.family}' are planned by compiling their step alone, for a TPU slice: "
+            "give --topology one of those, without --estimate"
+        )
     fused = _fused(config.model, *sizes, where.chip.platform)
     # `trace` is told apart whether attention is fused.
     share = replace(config.model.tensor_share(mesh.shape["model"]), attention="xla")

@@ -39,7 +39,7 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Of a batch, inputs and targets, padding included."""
-        return self.config.batch_size * sum(self.config.data.feature_lengths.values())
+        return self.config.batch_size * sum(self.config.cells.values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; bytes, FLOPs and seconds without prefixes, of one device where nothing else is said."""

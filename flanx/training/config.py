@@ -251,6 +251,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _refuse_empty(self, "model_dir", "initial_checkpoint_path")
 
+    @property
+    def cells(self) -> Mapping[str, int]:
+        """Positions of a row: of each feature, or of the whole where it has a length of its own."""
+        whole = self.data.row_length
+        return self.data.feature_lengths if whole is None else {"row": whole}
+
     def batch_format(self, bos_id: int | None = None) -> BatchFormat:
         """What batches look like, by the model's family; `bos_id` as `ModelConfig.batch_format`."""
         return self.model.batch_format(self.data.feature_lengths, self.data.rows(), bos_id)

@@ -94,7 +94,7 @@ def check(config: TrainConfig) -> None:
             f"CheckpointConfig.best_metric is '{config.checkpoint.best_metric}', and the run has no evaluation to "
             "measure it: bind TrainConfig.evals, or leave best_metric out"
         )
-    cells = config.batch_size * sum(config.data.feature_lengths.values())
+    cells = config.batch_size * sum(config.cells.values())
     if cells * config.log_period > LARGEST_COUNT:
         raise UserError(
             f"TrainConfig.log_period is {config.log_period}: give {max(LARGEST_COUNT // cells, 1)} or less for "

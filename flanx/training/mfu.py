@@ -1,7 +1,7 @@
 """Model FLOPs utilisation: the share of the devices' published peak rate that a model's own FLOPs come to.
 
 As in PaLM (Chowdhery et al. 2022, appendix B): the FLOPs that the result needs, recomputation left out, over those that
-the devices could have done in the time. `flanx.models.t5.flops` counts the former, `flanx.hardware.chips` has the
+the devices could have done in the time. each family's `flops.py` counts the former, `flanx.hardware.chips` has the
 latter.
 """
 
@@ -25,6 +25,5 @@ def steps_at_peak(config: TrainConfig, devices: Sequence[Any]) -> float | None:
     chip = chip_of(devices[0].device_kind)
     if chip is None:
         return None
-    lengths = config.data.feature_lengths
-    flops = config.model.flops_per_step(config.batch_size, lengths)
+    flops = config.model.flops_per_step(config.batch_size, config.cells)
     return len(devices) * chip.peak_flops / flops

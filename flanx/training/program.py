@@ -98,7 +98,7 @@ def check(config: TrainConfig, mesh: Mesh) -> None:
     config.batch_format()
     if config.evals:
         models.check_answers(config.model)
-    lengths = config.model.row_lengths(config.data.feature_lengths)
+    lengths = config.model.row_lengths(config.cells)
     cudnn.check(config.model, lengths.values(), mesh.devices.flat[0].platform)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from flanx import resources
+from flanx import models, resources
 from flanx.data import loader as loaders
 from flanx.data import vocabulary as vocabularies
 from flanx.data.loader import LoaderState
@@ -190,7 +190,10 @@ class Run:
                 return
             if self.config.evals:
                 self.writers.say(f"predictions, summary.json and curves.png: {folder}")
-            self.writers.say(f"ask the model: {command('flanx', 'infer', folder)} --prompt '...'")
+            if models.answers(self.config.model):
+                self.writers.say(
+                    f"ask the model: {command('flanx', 'infer', folder)} --prompt '...'"
+                )
 
 
 @dataclass(frozen=True)

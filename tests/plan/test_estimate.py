@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from flanx.errors import UserError
+from flanx.models.decoder.config import DecoderConfig
 from flanx.models.t5.config import T5Config
 from flanx.plan import advice, search, settings, topology, traced
 from flanx.plan.estimate import estimate
@@ -195,3 +196,12 @@ def test_buffers_are_named_where_the_compiler_names_none():
     assert named.memory.largest == facts.memory.largest
     assert named.notes == ("XLA names no buffers; those below are by arithmetic",)
     assert advice.with_largest(RUN, facts) is facts
+
+
+def test_a_family_without_an_estimate_is_one_line():
+    network = DecoderConfig(
+        emb_dim=8, num_heads=2, num_kv_heads=1, head_dim=4, num_layers=1, mlp_dim=8, vocab_size=32
+    )
+    config = replace(RUN, model=network)
+    with pytest.raises(UserError, match="family 'decoder' are planned by compiling"):
+        estimate(config, SERVER)

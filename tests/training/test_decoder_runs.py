@@ -103,3 +103,13 @@ def test_packed_rows_have_the_losses_of_their_examples_alone(decoder_config, pre
             )
         )
     np.testing.assert_allclose(sums[0], sums[1], rtol=1e-5)
+
+
+def test_a_row_length_of_its_own_is_what_a_step_costs(decoder_config):
+    config = decoder_config()
+    long = dataclasses.replace(config, data=dataclasses.replace(config.data, row_length=96))
+    assert {shape for shape, _ in long.batch_format().shapes(4).values()} == {(4, 96)}
+    assert dict(long.cells) == {"row": 96}
+    flops = [NETWORK.flops_per_step(4, one.cells) for one in (config, long)]
+    inputs, targets = config.data.feature_lengths.values()
+    assert flops[1] > flops[0] * 96 / (inputs + targets)  # attention grows with the square

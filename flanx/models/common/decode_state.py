@@ -34,6 +34,12 @@ class Prompt(NamedTuple):
     lengths: jax.Array
 
 
+def zeros(layers: int, shape: tuple[int, int, int, int], dtype: str) -> tuple[KeyValue, ...]:
+    """Keys and values of so many layers, [B, H, L, D] each, with nothing in them."""
+    empty = jnp.zeros(shape, jnp.dtype(dtype))
+    return tuple((empty, empty) for _ in range(layers))
+
+
 def write_at(cache: jax.Array, new: jax.Array, index: jax.Array) -> jax.Array:
     """cache [B, H, T*n, D] with new [B, H, n, D] as position `index`: one for all rows, or int32 [B]."""
     start = index * new.shape[2]

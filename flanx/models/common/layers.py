@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from flanx.models.common import products
 from flanx.models.common.dropout import MlpDropout
 from flanx.models.common.lookup import lookup
+from flanx.models.common.parameters import mlp_branches
 from flanx.sharding.constraints import constrain
 
 Initializer = Callable[..., jax.Array]
@@ -110,8 +111,7 @@ class Mlp(nn.Module):
     activations: tuple[str, ...]
 
     def setup(self) -> None:
-        count = len(self.activations)
-        names = ["wi"] if count == 1 else [f"wi_{i}" for i in range(count)]
+        names = mlp_branches(self.activations)
         self.branches = [Dense(self.emb_dim, self.mlp_dim, name=name) for name in names]
         self.wo = Dense(self.mlp_dim, self.emb_dim)
 

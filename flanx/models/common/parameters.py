@@ -14,6 +14,12 @@ from dataclasses import dataclass
 _NUMBER = "{}"
 
 
+def mlp_branches(activations: tuple[str, ...]) -> tuple[str, ...]:
+    """T5X's names of a feed-forward block's first projections: "wi", or "wi_0", "wi_1" of a gated one."""
+    count = len(activations)
+    return ("wi",) if count == 1 else tuple(f"wi_{i}" for i in range(count))
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of a network, or one that every layer of a stack has.
@@ -38,6 +44,17 @@ class Parameter:
     def stack(self) -> str:
         """What its path has before the layer's number."""
         return self.path.partition(_NUMBER)[0] if self.layers is not None else ""
+
+
+def output_projection(emb_dim: int, vocab_size: int) -> Parameter:
+    """The kernel of logits that share nothing with the embedding."""
+    return Parameter(
+        "decoder/logits_dense/kernel",
+        (emb_dim, vocab_size),
+        ("embed", "vocab"),
+        hf="lm_head.weight",
+        transposed=True,
+    )
 
 
 @dataclass(frozen=True)

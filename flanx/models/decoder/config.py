@@ -233,12 +233,6 @@ class DecoderConfig:
         return self.num_kv_heads * self.head_dim
 
     @property
-    def mlp_branches(self) -> tuple[str, ...]:
-        """Names of the feed-forward block's first projections: "wi", or "wi_0", "wi_1" of a gated one."""
-        count = len(self.mlp_activations)
-        return ("wi",) if count == 1 else tuple(f"wi_{i}" for i in range(count))
-
-    @property
     def local_layers(self) -> tuple[bool, ...]:
         """Which layers have a window."""
         pattern, count = self.window_pattern, self.num_layers

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from flanx.models.common import masks, products
+from flanx.models.common import decode_state, masks, products
 from flanx.models.common.decode_state import Cache, Prompt
 from flanx.models.common.layers import Embed
 from flanx.models.common.projection import Projection
@@ -129,8 +129,7 @@ class DecoderLm(nn.Module):
         """Zeroed keys and values of an answer: for each layer a pair of [rows, Hkv, max_length*beams, D]."""
         cfg = self.config
         shape = (rows, cfg.num_kv_heads, max_length * beams, cfg.head_dim)
-        zeros = jnp.zeros(shape, jnp.dtype(cfg.dtype))
-        return tuple((zeros, zeros) for _ in range(cfg.num_layers))
+        return decode_state.zeros(cfg.num_layers, shape, cfg.dtype)
 
     def step(
         self,

@@ -5,7 +5,12 @@ PaLM's settings (a parallel block, LayerNorm) have no Hugging Face names: no mod
 
 from collections.abc import Iterator
 
-from flanx.models.common.parameters import Parameter, Parameters
+from flanx.models.common.parameters import (
+    Parameter,
+    Parameters,
+    mlp_branches,
+    output_projection,
+)
 from flanx.models.decoder.config import DecoderConfig
 
 # Norms of a layer by `norm_places`: flanx's name -> Hugging Face's.
@@ -46,15 +51,7 @@ def parameters(config: DecoderConfig) -> Parameters:
         Parameter("decoder/decoder_norm/scale", (embed,), ("norm",), hf="model.norm.weight"),
     ]
     if not config.logits_via_embedding:
-        table.append(
-            Parameter(
-                "decoder/logits_dense/kernel",
-                (embed, vocab),
-                ("embed", "vocab"),
-                hf="lm_head.weight",
-                transposed=True,
-            )
-        )
+        table.append(output_projection(embed, vocab))
     return Parameters(tuple(table))
 
 
@@ -113,7 +110,7 @@ def _attention(config: DecoderConfig) -> Iterator[Parameter]:
 def _mlp(config: DecoderConfig) -> Iterator[Parameter]:
     embed, mlp, layers = config.emb_dim, config.mlp_dim, config.num_layers
     path, hf = f"{_LAYER}/mlp", f"{_HF_LAYER}.mlp"
-    for branch in config.mlp_branches:
+    for branch in mlp_branches(config.mlp_activations):
         theirs = f"{hf}.{_BRANCHES[branch]}.weight" if branch in _BRANCHES else None
         yield Parameter(
             f"{path}/{branch}/kernel", (embed, mlp), ("embed", "mlp"), layers, theirs, True

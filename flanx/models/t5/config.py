@@ -106,12 +106,6 @@ class T5Config:
         """Width of all heads side by side."""
         return self.num_heads * self.head_dim
 
-    @property
-    def mlp_branches(self) -> tuple[str, ...]:
-        """T5X's names of the feed-forward block's first projections: "wi", or "wi_0", "wi_1" of a gated one."""
-        count = len(self.mlp_activations)
-        return ("wi",) if count == 1 else tuple(f"wi_{i}" for i in range(count))
-
     def num_parameters(self) -> int:
         """Number of parameters, by arithmetic."""
         return self.parameters().count()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from flanx.models.common import masks
+from flanx.models.common import decode_state, masks
 from flanx.models.common.decode_state import Cache, KeyValue, Prompt
 from flanx.models.common.layers import Embed
 from flanx.models.common.projection import Projection
@@ -202,5 +202,4 @@ class T5(nn.Module):
     def _zeros(self, rows: int, positions: int) -> tuple[KeyValue, ...]:
         cfg = self.config
         shape = (rows, cfg.num_heads, positions, cfg.head_dim)
-        zeros = jnp.zeros(shape, jnp.dtype(cfg.dtype))
-        return tuple((zeros, zeros) for _ in range(cfg.num_decoder_layers))
+        return decode_state.zeros(cfg.num_decoder_layers, shape, cfg.dtype)

@@ -2,7 +2,12 @@
 
 from collections.abc import Iterator
 
-from flanx.models.common.parameters import Parameter, Parameters
+from flanx.models.common.parameters import (
+    Parameter,
+    Parameters,
+    mlp_branches,
+    output_projection,
+)
 from flanx.models.t5.config import T5Config
 
 # flanx's name of each attention and norm of a layer, in the order of Hugging Face's `layer.<n>`.
@@ -44,15 +49,7 @@ def parameters(config: T5Config) -> Parameters:
         final = f"{stack}.final_layer_norm.weight"
         table.append(Parameter(f"{stack}/{stack}_norm/scale", (embed,), ("norm",), hf=final))
     if not config.logits_via_embedding:
-        table.append(
-            Parameter(
-                "decoder/logits_dense/kernel",
-                (embed, vocab),
-                ("embed", "vocab"),
-                hf="lm_head.weight",
-                transposed=True,
-            )
-        )
+        table.append(output_projection(embed, vocab))
     return Parameters(tuple(table))
 
 
@@ -83,7 +80,7 @@ def _layer(config: T5Config, stack: str, layers: int) -> Iterator[Parameter]:
                 transposed=True,
             )
     dense = f"{hf}.{last}.DenseReluDense"
-    for branch in config.mlp_branches:
+    for branch in mlp_branches(config.mlp_activations):
         yield Parameter(
             f"{path}/mlp/{branch}/kernel",
             (embed, mlp),
