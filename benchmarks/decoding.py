@@ -30,7 +30,6 @@ from flanx import models
 from flanx.decoding.beam import HuggingFaceScoring, beam_search
 from flanx.decoding.engine import Engine
 from flanx.decoding.requests import Request
-from flanx.interop import hf_names
 from flanx.models.t5.config import T5Config
 
 SIZES = {
@@ -166,7 +165,7 @@ def _transformers(
     ).eval()
     weights = {}
     for name, array in flatten_dict(params, sep="/").items():
-        their_name, transposed = hf_names.from_flanx(name)
+        their_name, transposed = config.parameters().to_hf(name)
         values = np.asarray(array).T if transposed else np.asarray(array)
         weights[their_name] = torch.tensor(values)
     # transformers ties the output projection to the embedding whatever it is told; the given parameters do not.

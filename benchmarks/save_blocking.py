@@ -41,7 +41,7 @@ def main() -> None:
     layers = {} if args.layers is None else dict.fromkeys(LAYERS, args.layers)
     data = DataConfig("none", {"inputs": args.inputs, "targets": args.targets}, cache_dir="unused")
     config = TrainConfig(
-        model_dir="",
+        model_dir="unused",
         model=replace(SMALL, dtype=args.dtype, **layers),
         data=data,
         train_steps=1,

@@ -289,7 +289,7 @@ def compiled_step(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     import numpy as np
 
     from flanx.hardware.chips import chip_of
-    from flanx.training import mesh as meshes
+    from flanx.sharding import mesh as meshes
     from flanx.training import program as programs
 
     config = configuration(args)
@@ -302,7 +302,7 @@ def compiled_step(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     chip = chip_of(device.device_kind)
     facts: dict[str, Any] = {
         "compile_s": round(seconds, 2),
-        "step_flops": config.model.flops_per_step(args.batch_size, args.inputs, args.targets),
+        "step_flops": config.model.flops_per_step(args.batch_size, config.cells),
         "peak_flops": None,
         "device": f"{mesh.size} x {device.device_kind}, jax {jax.__version__}",
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
@@ -332,7 +332,7 @@ def configuration(args: argparse.Namespace) -> Any:
     fields = [field.split("=") for field in args.mesh.split(",") if field]
     sizes: dict[str, Any] = {k: v if k == "parameters" else int(v) for k, v in fields}
     return TrainConfig(
-        model_dir="",
+        model_dir="unused",
         model=T5Config(
             emb_dim=emb,
             num_heads=heads,

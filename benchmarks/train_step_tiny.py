@@ -94,7 +94,12 @@ def main() -> None:
                 "milliseconds_median": round(statistics.median(seconds[0]) * 1e3, 1),
                 "peer_milliseconds": round(peer_best * 1e3, 1),
                 "ratio_to_peer": round(best / peer_best, 3),
-                "gflops": round(CONFIG.flops_per_step(ROWS, INPUTS, TARGETS) / best / 1e9, 1),
+                "gflops": round(
+                    CONFIG.flops_per_step(ROWS, {"inputs": INPUTS, "targets": TARGETS})
+                    / best
+                    / 1e9,
+                    1,
+                ),
                 "device": jax.devices()[0].device_kind,
             }
         )
